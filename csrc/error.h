@@ -1,0 +1,62 @@
+// Error values: one negative int that carries the failed call and its code.
+
+#ifndef PROCSET_ERROR_H
+#define PROCSET_ERROR_H
+
+#include "procset.h"
+
+// Every system call that the library makes and that can fail.
+#define PROCSET__CALL_MAP(XX)                                                 \
+    XX(NONE, "none")                                                          \
+    XX(ADD, "procset_add")                                                    \
+    XX(CALLOC, "calloc")                                                      \
+    XX(EPOLL_CREATE1, "epoll_create1")                                        \
+    XX(EPOLL_CTL, "epoll_ctl")                                                \
+    XX(EPOLL_PWAIT2, "epoll_pwait2")                                          \
+    XX(EPOLL_WAIT, "epoll_wait")                                              \
+    XX(INDEX, "index")                                                        \
+    XX(KILL, "kill")                                                          \
+    XX(PIDFD_OPEN, "pidfd_open")                                              \
+    XX(PIDFD_SEND_SIGNAL, "pidfd_send_signal")                                \
+    XX(PIPE2, "pipe2")                                                        \
+    XX(POLL, "poll")                                                          \
+    XX(PPOLL, "ppoll")                                                        \
+    XX(PTHREAD_CREATE, "pthread_create")                                      \
+    XX(PTHREAD_MUTEX_INIT, "pthread_mutex_init")                              \
+    XX(READ, "read")                                                          \
+    XX(WAITID, "waitid")                                                      \
+    XX(WRITE, "write")
+
+typedef enum {
+#define XX(name, text) PROCSET__CALL_##name,
+    PROCSET__CALL_MAP(XX)
+#undef XX
+} procset__call;
+
+// The error value for `call` having failed with the system's `code`.
+int
+procset__error(procset__call call, int code);
+
+// The same with the code taken from errno or GetLastError().
+int
+procset__error_last(procset__call call);
+
+int
+procset__error_invalid(procset__call call);
+
+int
+procset__error_no_memory(void);
+
+// "This process has ended", from a call that asked the system nothing.
+int
+procset__error_gone(procset__call call);
+
+// "There is nothing to read".
+int
+procset__error_again(procset__call call);
+
+// Translates the system's code; the per-system half of procset_error_kind().
+procset_kind
+procset__kind_of_code(int code);
+
+#endif

@@ -1,0 +1,292 @@
+// Processes on Linux: pidfd where it works, the pid alone where it does not.
+//
+// Facts about pidfds that this file relies on:
+//
+//   call                      Linux   without it
+//   pidfd_send_signal         5.1     ENOSYS
+//   pidfd_open                5.3     ENOSYS
+//   waitid(P_PIDFD)           5.4     EINVAL
+//
+// - Container runtimes and sandboxes refuse them one by one with EPERM or
+//   ENOSYS, so a version number proves nothing; the probe tries all three.
+// - The pid of a child is not given to another process before somebody waits
+//   for the child. A pidfd opened on an unreaped child is therefore the child.
+// - waitid() answers ECHILD for a process that is not our child and for a
+//   child that somebody else has reaped, or that the kernel reaped because
+//   SIGCHLD is ignored. For the launcher the three are the same.
+// - The system call waitid() has a fifth parameter, the resource usage, which
+//   the C library hides; WNOWAIT leaves the child as it is.
+
+#define _GNU_SOURCE
+
+#include "proc.h"
+#include "error.h"
+#include "handle.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/types.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+// These numbers are the same on every architecture. The C library has names
+// for them since glibc 2.31 only.
+#ifndef SYS_pidfd_send_signal
+#define SYS_pidfd_send_signal 424
+#endif
+#ifndef SYS_pidfd_open
+#define SYS_pidfd_open 434
+#endif
+#define P_PIDFD_LINUX ((idtype_t) 3)
+
+static int
+wait_raw(idtype_t type, int64_t id, int options, siginfo_t *ret_info,
+         struct rusage *ret_usage)
+{
+    siginfo_t info = {0};
+    long r;
+
+    do {
+        r = syscall(SYS_waitid, type, (id_t) id, &info, options, ret_usage);
+    } while (r < 0 && errno == EINTR);
+    if (r < 0) {
+        return procset__error_last(PROCSET__CALL_WAITID);
+    }
+    *ret_info = info;
+    return 0;
+}
+
+static int
+wait_for(const procset__proc *proc, int options, siginfo_t *ret_info,
+         struct rusage *ret_usage)
+{
+    if (proc->handle != PROCSET_HANDLE_INVALID) {
+        return wait_raw(P_PIDFD_LINUX, proc->handle, options, ret_info,
+                        ret_usage);
+    }
+    return wait_raw(P_PID, proc->pid, options, ret_info, ret_usage);
+}
+
+static int
+open_pidfd(int64_t pid, procset_handle *ret_handle)
+{
+    long fd = syscall(SYS_pidfd_open, (pid_t) pid, 0);
+
+    if (fd < 0) {
+        return procset__error_last(PROCSET__CALL_PIDFD_OPEN);
+    }
+    *ret_handle = (procset_handle) fd;
+    return 0;
+}
+
+static int
+signal_pidfd(procset_handle handle, int signal)
+{
+    if (syscall(SYS_pidfd_send_signal, (int) handle, signal, NULL, 0) < 0) {
+        return procset__error_last(PROCSET__CALL_PIDFD_SEND_SIGNAL);
+    }
+    return 0;
+}
+
+bool
+procset__proc_has_handles(void)
+{
+    procset__proc self = {.pid = getpid(), .handle = PROCSET_HANDLE_INVALID};
+    siginfo_t info;
+    bool works;
+    int r;
+
+    r = open_pidfd(self.pid, &self.handle);
+    if (r < 0) {
+        // Out of descriptors says nothing about the kernel; each process
+        // falls back on its own if it must.
+        return procset_error_kind(r) == PROCSET_KIND_LIMIT;
+    }
+    r = signal_pidfd(self.handle, 0);
+    works = r == 0;
+    // We are not our own child: a kernel that knows P_PIDFD says ECHILD.
+    r = wait_for(&self, WEXITED | WNOHANG, &info, NULL);
+    works = works && r < 0 && procset_error_kind(r) == PROCSET_KIND_NO_CHILD;
+    procset__proc_done(&self);
+    return works;
+}
+
+static void
+set_ended(procset__proc *proc, procset_status status)
+{
+    proc->status = status;
+    proc->handle = procset__handle_close(proc->handle);
+}
+
+// Whether the process is gone for us: nobody's status is left to collect. A
+// child that has ended and was not reaped is not gone.
+static int
+look(const procset__proc *proc, bool *ret_over)
+{
+    siginfo_t info;
+    int r;
+
+    if (proc->sentinel != PROCSET_HANDLE_INVALID) {
+        return procset__handle_ready(proc->sentinel, ret_over);
+    }
+    r = wait_for(proc, WEXITED | WNOHANG | WNOWAIT, &info, NULL);
+    if (r < 0 && procset_error_kind(r) != PROCSET_KIND_NO_CHILD) {
+        return r;
+    }
+    *ret_over = r < 0;
+    return 0;
+}
+
+int
+procset__proc_open(int64_t pid, procset_handle sentinel, bool want_handle,
+                   procset__proc *ret_proc)
+{
+    procset__proc proc = {
+        .pid = pid,
+        .handle = PROCSET_HANDLE_INVALID,
+        .sentinel = sentinel,
+    };
+    bool over = false;
+    int r;
+
+    if (want_handle) {
+        r = open_pidfd(pid, &proc.handle);
+        if (r < 0) {
+            switch (procset_error_kind(r)) {
+            case PROCSET_KIND_LIMIT:
+            case PROCSET_KIND_REFUSED:
+                break;
+            case PROCSET_KIND_GONE:
+                over = true;
+                break;
+            default:
+                return r;
+            }
+        }
+    }
+    // Only now is it certain that the handle is the process that we mean, and
+    // not one that took over its pid.
+    if (!over) {
+        r = look(&proc, &over);
+        if (r < 0) {
+            goto finish;
+        }
+    }
+    if (over) {
+        set_ended(&proc, (procset_status) {.state = PROCSET_UNKNOWN});
+    }
+    *ret_proc = proc;
+    proc.handle = PROCSET_HANDLE_INVALID;
+    r = 0;
+
+finish:
+    procset__proc_done(&proc);
+    return r;
+}
+
+void
+procset__proc_done(procset__proc *proc)
+{
+    proc->handle = procset__handle_close(proc->handle);
+}
+
+static int64_t
+to_ns(struct timeval time)
+{
+    return (int64_t) time.tv_sec * 1000000000 + (int64_t) time.tv_usec * 1000;
+}
+
+static procset_status
+to_status(const siginfo_t *info, const struct rusage *usage)
+{
+    return (procset_status) {
+        .state =
+            info->si_code == CLD_EXITED ? PROCSET_EXITED : PROCSET_SIGNALED,
+        .code = info->si_status,
+        .core_dumped = info->si_code == CLD_DUMPED,
+        .user_ns = to_ns(usage->ru_utime),
+        .system_ns = to_ns(usage->ru_stime),
+        .max_rss = (int64_t) usage->ru_maxrss * 1024,
+    };
+}
+
+int
+procset__proc_collect(procset__proc *proc)
+{
+    struct rusage usage = {0};
+    siginfo_t info = {0};
+    bool over = false;
+    int r;
+
+    if (proc->status.state != PROCSET_RUNNING) {
+        return 0;
+    }
+    if (proc->sentinel != PROCSET_HANDLE_INVALID) {
+        r = look(proc, &over);
+    }
+    else {
+        r = wait_for(proc, WEXITED | WNOHANG, &info, &usage);
+        if (r < 0 && procset_error_kind(r) == PROCSET_KIND_NO_CHILD) {
+            over = true;
+            r = 0;
+        }
+    }
+    if (r < 0) {
+        return r;
+    }
+    if (over) {
+        set_ended(proc, (procset_status) {.state = PROCSET_UNKNOWN});
+    }
+    else if (info.si_pid != 0) {
+        set_ended(proc, to_status(&info, &usage));
+    }
+    return 0;
+}
+
+// Signals a process that has only a pid, after a look at whether the pid is
+// still the process.
+static int
+signal_pid(const procset__proc *proc, int signal)
+{
+    bool over;
+    int r;
+
+    r = look(proc, &over);
+    if (r < 0) {
+        return r;
+    }
+    if (over) {
+        return procset__error_gone(PROCSET__CALL_KILL);
+    }
+    if (kill((pid_t) proc->pid, signal) < 0) {
+        return procset__error_last(PROCSET__CALL_KILL);
+    }
+    return 0;
+}
+
+int
+procset__proc_signal(procset__proc *proc, int signal)
+{
+    if (proc->status.state != PROCSET_RUNNING) {
+        return procset__error_gone(PROCSET__CALL_KILL);
+    }
+    if (proc->handle != PROCSET_HANDLE_INVALID) {
+        return signal_pidfd(proc->handle, signal);
+    }
+    return signal_pid(proc, signal);
+}
+
+int
+procset__proc_block(int64_t pid)
+{
+    siginfo_t info;
+    int r;
+
+    r = wait_raw(P_PID, pid, WEXITED | WNOWAIT, &info, NULL);
+    if (r < 0 && procset_error_kind(r) != PROCSET_KIND_NO_CHILD) {
+        return r;
+    }
+    return 0;
+}

@@ -1,0 +1,199 @@
+// procset: wait for, read from and signal a set of processes, without polling.
+//
+// A set is a table of members. A member is one process (a rank) together with
+// the descriptor on which it reports. One blocking call, procset_wait(),
+// sleeps until a member ends, a report can be read, somebody calls
+// procset_wake(), or the deadline passes.
+//
+// Errors. Every function that can fail returns `int`: zero or more on success
+// and a negative error value otherwise. An error value names both the system
+// call that failed and the system's own code for the failure; take it apart
+// with procset_error_call(), procset_error_code() and procset_error_kind().
+// Return parameters (`ret_...`) are untouched on failure.
+//
+// Threads. One thread at a time may be inside procset_wait(). All other
+// functions except procset_close() and procset_abandon() may be called from
+// any thread at any time.
+//
+// Process identity. A member is a pid together with a handle of the operating
+// system (a pidfd on Linux). Signals go through the handle, so a recycled pid
+// is never hit. Where there is no handle, see procset_signal().
+
+#ifndef PROCSET_H
+#define PROCSET_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+// A descriptor on POSIX, a HANDLE on Windows.
+typedef intptr_t procset_handle;
+#define PROCSET_HANDLE_INVALID ((procset_handle) (-1))
+
+// ------------------------------------------------------------------ errors
+
+// What portable code needs to tell apart. OTHER is everything else.
+#define PROCSET_KIND_MAP(XX)                                                  \
+    XX(OTHER, "other")                                                        \
+    XX(INVALID, "invalid argument")                                           \
+    XX(INTERRUPTED, "interrupted by a signal")                                \
+    XX(AGAIN, "nothing to read at the moment")                                \
+    XX(NO_CHILD, "not a child, or reaped elsewhere")                          \
+    XX(GONE, "no such process")                                               \
+    XX(LIMIT, "a limit on descriptors, threads or memory was hit")            \
+    XX(REFUSED, "not permitted, or not offered by this kernel")
+
+typedef enum {
+#define XX(name, text) PROCSET_KIND_##name,
+    PROCSET_KIND_MAP(XX)
+#undef XX
+} procset_kind;
+
+// `error` is a negative return value of any procset function.
+procset_kind
+procset_error_kind(int error);
+
+// errno on POSIX, GetLastError() on Windows.
+int
+procset_error_code(int error);
+
+// The name of the failed system call; never NULL.
+const char *
+procset_error_call(int error);
+
+// ---------------------------------------------------------------- features
+
+// The system offers a pollable handle for a process, can wait for it and can
+// signal through it (Linux 5.4: pidfd_open, waitid(P_PIDFD),
+// pidfd_send_signal; a seccomp filter may still refuse them).
+#define PROCSET_FEATURE_PIDFD 1u
+// The system's wait takes nanoseconds (Linux 5.11: epoll_pwait2). Without it
+// time-outs are as precise, for one more system call per wait.
+#define PROCSET_FEATURE_PWAIT2 2u
+
+// Tries every call that a feature needs and returns those that work. Costs a
+// few microseconds: call it once and keep the answer.
+unsigned
+procset_probe(void);
+
+// --------------------------------------------------------------------- set
+
+typedef struct procset procset;
+
+// Opens an empty set. `features` is what procset_probe() returned, or less to
+// force a fall-back.
+int
+procset_open(unsigned features, procset **ret_set);
+
+// Closes the set and frees it; accepts NULL; returns NULL. Members are neither
+// signalled nor waited for.
+procset *
+procset_close(procset *set);
+
+// For a child that was forked with the set open: closes the set's descriptors
+// and frees nothing that another thread may have held locked at the time of
+// the fork. The parent's set is not affected.
+procset *
+procset_abandon(procset *set);
+
+typedef struct {
+    int64_t pid;
+    // PROCSET_HANDLE_INVALID for a child of this process, which the set reaps.
+    // Otherwise the process belongs to another parent: it has ended when this
+    // handle becomes readable or is hung up, and its status stays unknown.
+    // Borrowed.
+    procset_handle sentinel;
+    // The read end of the member's report pipe, or PROCSET_HANDLE_INVALID.
+    // Borrowed: keep it open until procset_forget_report() or procset_close().
+    procset_handle report;
+} procset_member;
+
+// Adds a member; its index is the number of members added before. A child that
+// has ended already, or was reaped by somebody else, is accepted: the next
+// wait tells.
+//
+// Where the system gives no handle for the process (no such feature, refused,
+// or out of descriptors) and it is a child, a small thread of its own blocks
+// in waitid() for it.
+int
+procset_add(procset *set, const procset_member *member, size_t *ret_index);
+
+typedef enum {
+    PROCSET_RUNNING,
+    PROCSET_EXITED,   // `code` is the exit code
+    PROCSET_SIGNALED, // `code` is the signal number
+    PROCSET_UNKNOWN,  // ended, but somebody else has or had the status
+} procset_state;
+
+typedef struct {
+    procset_state state;
+    int code;
+    bool core_dumped;
+    // Resource usage of the process and its waited-for children; zero where
+    // the status is unknown. Largest resident set in bytes.
+    int64_t user_ns;
+    int64_t system_ns;
+    int64_t max_rss;
+} procset_status;
+
+// What is known of a member now. Does not ask the system.
+int
+procset_get_status(procset *set, size_t index, procset_status *ret_status);
+
+typedef enum {
+    PROCSET_EVENT_ENDED,    // once for each member
+    PROCSET_EVENT_READABLE, // again and again until it is read or forgotten
+    PROCSET_EVENT_WOKEN,    // procset_wake() was called; may come unasked
+} procset_event_type;
+
+typedef struct {
+    procset_event_type type;
+    size_t index; // zero for PROCSET_EVENT_WOKEN
+} procset_event;
+
+// Deadlines are absolute times of the system's monotonic clock, in
+// nanoseconds (CLOCK_MONOTONIC, which Python's time.monotonic_ns() reads).
+#define PROCSET_NEVER INT64_MAX
+
+// Blocks until there is at least one event or `deadline` has passed; a
+// deadline in the past does not block. Ended children are reaped. Events of
+// members come in the order in which the kernel saw them. Fills at most
+// `capacity` events; what does not fit comes with the next call.
+// Fails with PROCSET_KIND_INTERRUPTED when a signal handler ran.
+int
+procset_wait(procset *set, int64_t deadline, procset_event *events,
+             size_t capacity, size_t *ret_count);
+
+// Makes a procset_wait() in progress, or else the next one, return.
+int
+procset_wake(procset *set);
+
+// Writing a byte to this non-blocking handle is the same as procset_wake();
+// it may be done in a signal handler. Belongs to the set.
+procset_handle
+procset_wake_handle(const procset *set);
+
+// Readable while procset_wait() would return at once. Belongs to the set.
+procset_handle
+procset_wait_handle(const procset *set);
+
+// Signals a member that is still running. PROCSET_KIND_GONE when it has ended.
+//
+// Where the member has no handle, the pid is signalled after checking that it
+// is still an unreaped child (or, for a child of another process, that its
+// sentinel is silent). Only somebody else's wait between that check and the
+// signal could let the signal hit a recycled pid.
+int
+procset_signal(procset *set, size_t index, int signal);
+
+// Reads from a member's report pipe without ever blocking. Zero bytes mean
+// that the pipe has no writer left; PROCSET_KIND_AGAIN that it is empty.
+int
+procset_read(procset *set, size_t index, void *buffer, size_t size,
+             size_t *ret_count);
+
+// Stops watching a member's report pipe, which can then be closed.
+int
+procset_forget_report(procset *set, size_t index);
+
+#endif

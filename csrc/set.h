@@ -1,0 +1,61 @@
+// The inside of a set, shared by set.c (the table) and wait.c (waiting).
+
+#ifndef PROCSET_SET_H
+#define PROCSET_SET_H
+
+#include "handle.h"
+#include "mutex.h"
+#include "pipe.h"
+#include "poller.h"
+#include "proc.h"
+#include "procset.h"
+#include "watch.h"
+
+typedef struct {
+    procset__proc proc;
+    // PROCSET_HANDLE_INVALID when there is none, or it was forgotten.
+    procset_handle report;
+    // The end of the process is announced by the poller, not by a thread.
+    bool polled;
+    // The end of the process has been told to the caller of procset_wait().
+    bool told;
+} procset__entry;
+
+struct procset {
+    // Guards the entries. Not held while the poller waits.
+    procset__mutex *mutex;
+    procset__poller poller;
+    procset__pipe wake;
+    procset__watch *watch;
+    unsigned features;
+    procset__entry *entries;
+    size_t count;
+    size_t capacity;
+    // Entries that had ended before they were added and were not told yet.
+    size_t untold;
+};
+
+// What a token of the poller stands for.
+typedef enum {
+    PROCSET__TOKEN_WAKE,
+    PROCSET__TOKEN_END,
+    PROCSET__TOKEN_REPORT,
+} procset__token;
+
+#define PROCSET__TOKEN_BITS 2
+
+static inline uint64_t
+procset__to_token(procset__token type, size_t index)
+{
+    return (uint64_t) index << PROCSET__TOKEN_BITS | (uint64_t) type;
+}
+
+// The handle that becomes readable when the process ends, if there is one.
+static inline procset_handle
+procset__end_handle(const procset__proc *proc)
+{
+    return proc->sentinel != PROCSET_HANDLE_INVALID ? proc->sentinel
+                                                    : proc->handle;
+}
+
+#endif

@@ -1,0 +1,157 @@
+#include "set.h"
+
+// The events that one procset_wait() is filling in.
+typedef struct {
+    procset_event *events;
+    size_t capacity;
+    size_t count;
+} event_list;
+
+static bool
+is_full(const event_list *list)
+{
+    return list->count == list->capacity;
+}
+
+static void
+push(event_list *list, procset_event_type type, size_t index)
+{
+    list->events[list->count++] =
+        (procset_event) {.type = type, .index = index};
+}
+
+// Collects a member that is said to have ended, and tells it if it has.
+static int
+collect(procset *set, size_t index, event_list *list)
+{
+    procset__entry *entry = &set->entries[index];
+    int r;
+
+    if (entry->told) {
+        return 0;
+    }
+    if (entry->polled) {
+        r = procset__poller_remove(&set->poller,
+                                   procset__end_handle(&entry->proc));
+        if (r < 0) {
+            return r;
+        }
+        entry->polled = false;
+    }
+    r = procset__proc_collect(&entry->proc);
+    if (r < 0) {
+        return r;
+    }
+    if (entry->proc.status.state == PROCSET_RUNNING) {
+        // Ended, but a debugger that traces it still holds the status back.
+        // A readable handle would spin; a thread blocks until it is let go.
+        return procset__watch_start(set->watch, entry->proc.pid, index);
+    }
+    entry->told = true;
+    push(list, PROCSET_EVENT_ENDED, index);
+    return 0;
+}
+
+// Members whose end no handle tells: those watched by a thread, and those
+// that were over before they were added.
+static int
+collect_rung(procset *set, event_list *list)
+{
+    size_t index;
+    int r;
+
+    while (!is_full(list) && procset__watch_next(set->watch, &index)) {
+        r = collect(set, index, list);
+        if (r < 0) {
+            return r;
+        }
+    }
+    for (size_t i = 0; set->untold > 0 && i < set->count && !is_full(list);
+         i++) {
+        if (!set->entries[i].told
+            && set->entries[i].proc.status.state != PROCSET_RUNNING) {
+            set->untold--;
+            r = collect(set, i, list);
+            if (r < 0) {
+                return r;
+            }
+        }
+    }
+    return 0;
+}
+
+// What a byte in the wake pipe may stand for: ends, and procset_wake().
+static int
+handle_wake(procset *set, event_list *list)
+{
+    int r;
+
+    r = procset__pipe_drain(set->wake.read);
+    if (r < 0) {
+        return r;
+    }
+    r = collect_rung(set, list);
+    if (r < 0) {
+        return r;
+    }
+    if (is_full(list)) {
+        // What does not fit comes with the next call.
+        return procset__pipe_ring(set->wake.write);
+    }
+    push(list, PROCSET_EVENT_WOKEN, 0);
+    return 0;
+}
+
+static int
+handle_token(procset *set, uint64_t token, event_list *list)
+{
+    size_t index = (size_t) (token >> PROCSET__TOKEN_BITS);
+
+    switch ((procset__token) (token & ((1 << PROCSET__TOKEN_BITS) - 1))) {
+    case PROCSET__TOKEN_WAKE:
+        // After all others, which have their places in the list already.
+        return 0;
+    case PROCSET__TOKEN_END:
+        return collect(set, index, list);
+    case PROCSET__TOKEN_REPORT:
+        // Forgotten between the poller's answer and now: nobody's event.
+        if (set->entries[index].report != PROCSET_HANDLE_INVALID) {
+            push(list, PROCSET_EVENT_READABLE, index);
+        }
+        return 0;
+    }
+    return 0;
+}
+
+int
+procset_wait(procset *set, int64_t deadline, procset_event *events,
+             size_t capacity, size_t *ret_count)
+{
+    event_list list = {.events = events, .capacity = capacity};
+    uint64_t tokens[PROCSET__POLLER_BATCH];
+    bool rung = false;
+    size_t count;
+    int r;
+
+    r = procset__poller_wait(
+        &set->poller, deadline, tokens,
+        capacity < PROCSET__POLLER_BATCH ? capacity : PROCSET__POLLER_BATCH,
+        &count);
+    if (r < 0) {
+        return r;
+    }
+    procset__mutex_lock(set->mutex);
+    for (size_t i = 0; i < count && r == 0; i++) {
+        rung = rung || tokens[i] == procset__to_token(PROCSET__TOKEN_WAKE, 0);
+        r = handle_token(set, tokens[i], &list);
+    }
+    if (r == 0 && rung) {
+        r = handle_wake(set, &list);
+    }
+    procset__mutex_unlock(set->mutex);
+    if (r < 0) {
+        return r;
+    }
+    *ret_count = list.count;
+    return 0;
+}

@@ -1,0 +1,538 @@
+#define _GNU_SOURCE
+
+#include "check.h"
+#include "child.h"
+#include "clock.h"
+#include "procset.h"
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/ptrace.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+// Every test runs with the features of this system, and without pidfds.
+static unsigned features;
+
+static procset_member
+own(const test_child *child)
+{
+    return (procset_member) {
+        .pid = child->pid,
+        .sentinel = PROCSET_HANDLE_INVALID,
+        .report = PROCSET_HANDLE_INVALID,
+    };
+}
+
+static procset *
+open_with(const test_child *children, size_t count)
+{
+    procset *set = NULL;
+    size_t index = 99;
+
+    OK(procset_open(features, &set));
+    for (size_t i = 0; i < count; i++) {
+        procset_member member = own(&children[i]);
+
+        OK(procset_add(set, &member, &index));
+        CHECK_INT(index, ==, i);
+    }
+    return set;
+}
+
+static procset_status
+status_of(procset *set, size_t index)
+{
+    procset_status status = {0};
+
+    OK(procset_get_status(set, index, &status));
+    return status;
+}
+
+// Events that are there now.
+static size_t
+look(procset *set, procset_event *events, size_t capacity)
+{
+    size_t count = 99;
+
+    OK(procset_wait(set, 0, events, capacity, &count));
+    return count;
+}
+
+static void
+test_close_of_nothing(void)
+{
+    CHECK(procset_close(NULL) == NULL);
+    CHECK(procset_abandon(NULL) == NULL);
+}
+
+static void
+test_empty_set(void)
+{
+    procset *set = open_with(NULL, 0);
+    procset_event event;
+    procset_status status;
+
+    CHECK_INT(look(set, &event, 1), ==, 0);
+    CHECK_INT(procset_get_status(set, 0, &status), <, 0);
+    CHECK_INT(procset_signal(set, 0, SIGTERM), <, 0);
+    CHECK_INT(procset_forget_report(set, 0), <, 0);
+    set = procset_close(set);
+}
+
+static void
+test_impossible_pids_are_refused(void)
+{
+    const int64_t pids[] = {0, -1, (int64_t) 1 << 40};
+    procset *set = open_with(NULL, 0);
+    size_t index = 77;
+
+    for (size_t i = 0; i < 3; i++) {
+        procset_member member = {.pid = pids[i],
+                                 .sentinel = PROCSET_HANDLE_INVALID,
+                                 .report = PROCSET_HANDLE_INVALID};
+        int r = procset_add(set, &member, &index);
+
+        CHECK_INT(procset_error_kind(r), ==, PROCSET_KIND_INVALID);
+        CHECK_INT(index, ==, 77);
+    }
+    set = procset_close(set);
+}
+
+static void
+test_exit_code_and_usage(void)
+{
+    test_child child = child_start(CHILD_EXITS, 42);
+    procset *set = open_with(&child, 1);
+    procset_event event;
+
+    CHECK_INT(look(set, &event, 1), ==, 0);
+    CHECK_INT(status_of(set, 0).state, ==, PROCSET_RUNNING);
+    child_release(&child);
+    CHECK_INT(wait_for_end(set), ==, 0);
+    CHECK_INT(status_of(set, 0).state, ==, PROCSET_EXITED);
+    CHECK_INT(status_of(set, 0).code, ==, 42);
+    CHECK_INT(status_of(set, 0).max_rss, >, 0);
+    CHECK_INT(waitpid(child.pid, NULL, 0), ==, -1);
+    // Told once.
+    CHECK(look(set, &event, 1) == 0 || event.type == PROCSET_EVENT_WOKEN);
+    CHECK_INT(look(set, &event, 1), ==, 0);
+    set = procset_close(set);
+}
+
+static void
+test_death_by_signal(void)
+{
+    test_child child = child_start(CHILD_DIES, SIGUSR1);
+    procset *set = open_with(&child, 1);
+
+    child_release(&child);
+    CHECK_INT(wait_for_end(set), ==, 0);
+    CHECK_INT(status_of(set, 0).state, ==, PROCSET_SIGNALED);
+    CHECK_INT(status_of(set, 0).code, ==, SIGUSR1);
+    CHECK(!status_of(set, 0).core_dumped);
+    set = procset_close(set);
+}
+
+// A signal reaches the member; a second one finds it gone, before and after
+// it has been reaped.
+static void
+test_signal(void)
+{
+    test_child child = child_start(CHILD_EXITS, 0);
+    procset *set = open_with(&child, 1);
+    int r;
+
+    OK(procset_signal(set, 0, SIGKILL));
+    CHECK_INT(wait_for_end(set), ==, 0);
+    CHECK_INT(status_of(set, 0).code, ==, SIGKILL);
+    r = procset_signal(set, 0, SIGKILL);
+    CHECK_INT(procset_error_kind(r), ==, PROCSET_KIND_GONE);
+    child_release(&child);
+    set = procset_close(set);
+}
+
+// Children that end while nobody waits are told in the order of their ends,
+// also when the room for events is small.
+static void
+test_order_of_ends(void)
+{
+    const size_t order[] = {3, 1, 4, 0, 2};
+    test_child children[5];
+    procset *set;
+
+    for (size_t i = 0; i < 5; i++) {
+        children[i] = child_start(CHILD_EXITS, (int) i);
+    }
+    set = open_with(children, 5);
+    for (size_t i = 0; i < 5; i++) {
+        child_release(&children[order[i]]);
+        CHECK_INT(waitid(P_PID, (id_t) children[order[i]].pid,
+                         &(siginfo_t) {0}, WEXITED | WNOWAIT),
+                  ==, 0);
+    }
+    if ((features & PROCSET_FEATURE_PIDFD) != 0) {
+        for (size_t i = 0; i < 5; i++) {
+            procset_event event;
+
+            CHECK_INT(look(set, &event, 1), ==, 1);
+            CHECK_INT(event.type, ==, PROCSET_EVENT_ENDED);
+            CHECK_INT(event.index, ==, order[i]);
+        }
+    }
+    else {
+        // Threads tell, in whatever order they get to run.
+        size_t seen = 0;
+
+        for (size_t i = 0; i < 5; i++) {
+            seen |= (size_t) 1 << wait_for_end(set);
+        }
+        CHECK_INT(seen, ==, 31);
+    }
+    set = procset_close(set);
+}
+
+// More ends than room for events: none is lost.
+static void
+test_more_ends_than_room(void)
+{
+    enum { COUNT = 40 };
+    test_child children[COUNT];
+    bool seen[COUNT] = {false};
+    procset *set;
+
+    for (size_t i = 0; i < COUNT; i++) {
+        children[i] = child_start(CHILD_EXITS, 0);
+    }
+    set = open_with(children, COUNT);
+    for (size_t i = 0; i < COUNT; i++) {
+        child_release(&children[i]);
+    }
+    for (size_t i = 0; i < COUNT; i++) {
+        size_t index = wait_for_end(set);
+
+        CHECK(!seen[index]);
+        seen[index] = true;
+    }
+    set = procset_close(set);
+}
+
+// Somebody else's wait takes the status; the end is told all the same.
+static void
+test_reaped_elsewhere(void)
+{
+    test_child child = child_start(CHILD_EXITS, 0);
+    procset *set = open_with(&child, 1);
+    int r;
+
+    child_release(&child);
+    CHECK_INT(waitpid(child.pid, NULL, 0), ==, child.pid);
+    r = procset_signal(set, 0, SIGTERM);
+    CHECK_INT(procset_error_kind(r), ==, PROCSET_KIND_GONE);
+    CHECK_INT(wait_for_end(set), ==, 0);
+    CHECK_INT(status_of(set, 0).state, ==, PROCSET_UNKNOWN);
+    set = procset_close(set);
+}
+
+static void
+test_reaped_before_it_was_added(void)
+{
+    test_child children[2] = {child_start(CHILD_EXITS, 0),
+                              child_start(CHILD_EXITS, 5)};
+    procset *set;
+
+    child_release(&children[0]);
+    CHECK_INT(waitpid(children[0].pid, NULL, 0), ==, children[0].pid);
+    set = open_with(children, 2);
+    CHECK_INT(wait_for_end(set), ==, 0);
+    CHECK_INT(status_of(set, 0).state, ==, PROCSET_UNKNOWN);
+    child_release(&children[1]);
+    CHECK_INT(wait_for_end(set), ==, 1);
+    CHECK_INT(status_of(set, 1).code, ==, 5);
+    set = procset_close(set);
+}
+
+// The kernel reaps by itself where SIGCHLD is ignored.
+static void
+test_sigchld_ignored(void)
+{
+    test_child child = child_start(CHILD_EXITS, 0);
+    procset *set = open_with(&child, 1);
+
+    (void) signal(SIGCHLD, SIG_IGN);
+    child_release(&child);
+    CHECK_INT(wait_for_end(set), ==, 0);
+    CHECK_INT(status_of(set, 0).state, ==, PROCSET_UNKNOWN);
+    (void) signal(SIGCHLD, SIG_DFL);
+    set = procset_close(set);
+}
+
+// The child of another parent has ended when its sentinel is hung up.
+static void
+test_child_of_another_parent(void)
+{
+    test_child middle = child_start(CHILD_EXITS, 0);
+    procset *set = open_with(NULL, 0);
+    procset_event event;
+    size_t index;
+    int ends[2];
+    int r;
+
+    CHECK_INT(pipe2(ends, O_CLOEXEC), ==, 0);
+    r = procset_add(set,
+                    &(procset_member) {.pid = middle.pid,
+                                       .sentinel = ends[0],
+                                       .report = PROCSET_HANDLE_INVALID},
+                    &index);
+    OK(r);
+    CHECK_INT(look(set, &event, 1), ==, 0);
+    OK(procset_signal(set, 0, 0));
+    CHECK_INT(close(ends[1]), ==, 0);
+    CHECK_INT(wait_for_end(set), ==, 0);
+    CHECK_INT(status_of(set, 0).state, ==, PROCSET_UNKNOWN);
+    r = procset_signal(set, 0, SIGKILL);
+    CHECK_INT(procset_error_kind(r), ==, PROCSET_KIND_GONE);
+    set = procset_close(set);
+    CHECK_INT(close(ends[0]), ==, 0);
+    child_release(&middle);
+    CHECK_INT(waitpid(middle.pid, NULL, 0), ==, middle.pid);
+}
+
+// A report can be read until it is forgotten; a member without one reads as
+// ended.
+static void
+test_report(void)
+{
+    test_child child = child_start(CHILD_EXITS, 0);
+    procset *set = open_with(NULL, 0);
+    procset_event event;
+    char buffer[16];
+    size_t index, count;
+    int ends[2];
+    int r;
+
+    CHECK_INT(pipe2(ends, O_CLOEXEC), ==, 0);
+    OK(procset_add(set,
+                   &(procset_member) {.pid = child.pid,
+                                      .sentinel = PROCSET_HANDLE_INVALID,
+                                      .report = ends[0]},
+                   &index));
+    r = procset_read(set, 0, buffer, sizeof(buffer), &count);
+    CHECK_INT(procset_error_kind(r), ==, PROCSET_KIND_AGAIN);
+    CHECK_INT(write(ends[1], "hello", 5), ==, 5);
+    for (int i = 0; i < 2; i++) {
+        CHECK_INT(look(set, &event, 1), ==, 1);
+        CHECK_INT(event.type, ==, PROCSET_EVENT_READABLE);
+        CHECK_INT(event.index, ==, 0);
+    }
+    OK(procset_read(set, 0, buffer, sizeof(buffer), &count));
+    CHECK_INT(count, ==, 5);
+    CHECK_INT(look(set, &event, 1), ==, 0);
+    OK(procset_forget_report(set, 0));
+    OK(procset_forget_report(set, 0));
+    CHECK_INT(write(ends[1], "more", 4), ==, 4);
+    CHECK_INT(look(set, &event, 1), ==, 0);
+    OK(procset_read(set, 0, buffer, sizeof(buffer), &count));
+    CHECK_INT(count, ==, 0);
+    child_release(&child);
+    CHECK_INT(wait_for_end(set), ==, 0);
+    set = procset_close(set);
+    CHECK_INT(close(ends[0]), ==, 0);
+    CHECK_INT(close(ends[1]), ==, 0);
+}
+
+// wake() and a byte on the wake handle end a wait, once.
+static void
+test_wake(void)
+{
+    procset *set = open_with(NULL, 0);
+    procset_event event;
+
+    OK(procset_wake(set));
+    OK(procset_wake(set));
+    CHECK_INT(look(set, &event, 1), ==, 1);
+    CHECK_INT(event.type, ==, PROCSET_EVENT_WOKEN);
+    CHECK_INT(look(set, &event, 1), ==, 0);
+    CHECK_INT(write((int) procset_wake_handle(set), "x", 1), ==, 1);
+    CHECK_INT(look(set, &event, 1), ==, 1);
+    CHECK(procset_wait_handle(set) != PROCSET_HANDLE_INVALID);
+    set = procset_close(set);
+}
+
+// Out of descriptors, a child is watched by a thread, and told like any other.
+static void
+test_out_of_descriptors(void)
+{
+    test_child child = child_start(CHILD_EXITS, 9);
+    procset *set = open_with(NULL, 0);
+    procset_member member = own(&child);
+    struct rlimit old, none;
+    size_t index;
+    int r;
+
+    CHECK_INT(getrlimit(RLIMIT_NOFILE, &old), ==, 0);
+    none = old;
+    none.rlim_cur = 0;
+    CHECK_INT(setrlimit(RLIMIT_NOFILE, &none), ==, 0);
+    r = procset_add(set, &member, &index);
+    CHECK_INT(setrlimit(RLIMIT_NOFILE, &old), ==, 0);
+    OK(r);
+    child_release(&child);
+    CHECK_INT(wait_for_end(set), ==, 0);
+    CHECK_INT(status_of(set, 0).code, ==, 9);
+    set = procset_close(set);
+}
+
+// A set that is closed leaves its members as they are.
+static void
+test_close_leaves_members_running(void)
+{
+    test_child child = child_start(CHILD_EXITS, 3);
+    procset *set = open_with(&child, 1);
+    int status;
+
+    set = procset_close(set);
+    CHECK_INT(waitpid(child.pid, &status, WNOHANG), ==, 0);
+    child_release(&child);
+    CHECK_INT(waitpid(child.pid, &status, 0), ==, child.pid);
+    CHECK_INT(WEXITSTATUS(status), ==, 3);
+}
+
+// A child of the fork drops its copy; the parent's set goes on working.
+static void
+test_abandon_in_a_fork(void)
+{
+    test_child child = child_start(CHILD_EXITS, 0);
+    procset *set = open_with(&child, 1);
+    int before, status;
+    pid_t pid;
+
+    before = count_descriptors();
+    pid = fork();
+    if (pid == 0) {
+        set = procset_abandon(set);
+        if (count_descriptors() < before) {
+            // Not _exit(): what abandoning loses on purpose is no leak.
+            (void) execl("/bin/true", "true", (char *) NULL);
+        }
+        _exit(1);
+    }
+    CHECK_INT(waitpid(pid, &status, 0), ==, pid);
+    CHECK_INT(status, ==, 0);
+    child_release(&child);
+    CHECK_INT(wait_for_end(set), ==, 0);
+    set = procset_close(set);
+}
+
+// While a debugger holds a dead child back, the wait sleeps; when it lets go,
+// the status is ours.
+static void
+test_traced_child(void)
+{
+    test_child child = child_start(CHILD_EXITS, 6);
+    procset *set = open_with(&child, 1);
+    procset_event events[4];
+    struct rusage before, after;
+    int ready[2], hold[2];
+    size_t count;
+    pid_t tracer;
+    char byte;
+
+    CHECK_INT(pipe2(ready, O_CLOEXEC), ==, 0);
+    CHECK_INT(pipe2(hold, O_CLOEXEC), ==, 0);
+    tracer = fork();
+    if (tracer == 0) {
+        (void) close(hold[1]);
+        (void) close(child.control);
+        if (ptrace(PTRACE_SEIZE, child.pid, 0, 0) != 0) {
+            _exit(1);
+        }
+        (void) !write(ready[1], "x", 1);
+        (void) !read(hold[0], &byte, 1);
+        _exit(waitpid(child.pid, NULL, 0) == child.pid ? 0 : 1);
+    }
+    CHECK_INT(read(ready[0], &byte, 1), ==, 1);
+    child_release(&child);
+    // The handle is ready and the status is not. Whoever would now spin would
+    // use up the 100 ms; a wait sleeps through them.
+    CHECK_INT(getrusage(RUSAGE_THREAD, &before), ==, 0);
+    OK(procset_wait(set, procset__now() + 50000000, events, 4, &count));
+    OK(procset_wait(set, procset__now() + 50000000, events, 4, &count));
+    CHECK_INT(count, ==, 0);
+    CHECK_INT(getrusage(RUSAGE_THREAD, &after), ==, 0);
+    CHECK_INT(after.ru_utime.tv_usec + after.ru_stime.tv_usec
+                  - before.ru_utime.tv_usec - before.ru_stime.tv_usec,
+              <, 40000);
+    CHECK_INT(status_of(set, 0).state, ==, PROCSET_RUNNING);
+    CHECK_INT(close(hold[1]), ==, 0);
+    CHECK_INT(wait_for_end(set), ==, 0);
+    CHECK_INT(status_of(set, 0).code, ==, 6);
+    CHECK_INT(waitpid(tracer, NULL, 0), ==, tracer);
+    set = procset_close(set);
+    (void) close(ready[0]);
+    (void) close(ready[1]);
+    (void) close(hold[0]);
+}
+
+// Blocks until the threads of a fall-back have ended: each is gone a moment
+// after the child that it waited for.
+static void
+check_nothing_left(int descriptors, int threads)
+{
+    int64_t deadline = procset__now() + 10 * (int64_t) 1000000000;
+
+    while (count_threads() > threads && procset__now() < deadline) {
+        // The kernel does not tell when a detached thread is gone.
+        (void) usleep(1000);
+    }
+    CHECK_INT(count_threads(), ==, threads);
+    CHECK_INT(count_descriptors(), ==, descriptors);
+    CHECK_INT(waitpid(-1, NULL, WNOHANG), ==, -1);
+}
+
+static void *
+do_nothing(void *argument)
+{
+    return argument;
+}
+
+int
+main(void)
+{
+    unsigned offered = procset_probe();
+    unsigned flavours[] = {offered, offered & ~PROCSET_FEATURE_PIDFD, 0};
+    pthread_t thread;
+
+    // A sanitizer may start a thread of its own together with the first one.
+    CHECK_INT(pthread_create(&thread, NULL, do_nothing, NULL), ==, 0);
+    CHECK_INT(pthread_join(thread, NULL), ==, 0);
+
+    for (size_t i = 0; i < 3; i++) {
+        int before = count_descriptors(), threads = count_threads();
+
+        features = flavours[i];
+        printf("# features %u\n", features);
+        RUN(test_close_of_nothing);
+        RUN(test_empty_set);
+        RUN(test_impossible_pids_are_refused);
+        RUN(test_exit_code_and_usage);
+        RUN(test_death_by_signal);
+        RUN(test_signal);
+        RUN(test_order_of_ends);
+        RUN(test_more_ends_than_room);
+        RUN(test_reaped_elsewhere);
+        RUN(test_reaped_before_it_was_added);
+        RUN(test_sigchld_ignored);
+        RUN(test_child_of_another_parent);
+        RUN(test_report);
+        RUN(test_wake);
+        RUN(test_out_of_descriptors);
+        RUN(test_close_leaves_members_running);
+        RUN(test_abandon_in_a_fork);
+        RUN(test_traced_child);
+        check_nothing_left(before, threads);
+    }
+    return 0;
+}
