@@ -1,0 +1,62 @@
+"""The extension module. Everything declarative is in pyproject.toml."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+# A file of csrc/ is `concept.c`, or `concept.SUFFIX.c` where the suffix is the
+# family of operating systems, or the mechanism, that it is written for.
+SUFFIXES = {"linux": {"", "posix", "epoll", "pidfd"}}
+
+MINIMUM = (3, 11)
+
+
+def sources() -> list[str]:
+    """Return the C files for the platform that is built for."""
+    if sys.platform not in SUFFIXES:
+        msg = f"flamespawn has no backend for {sys.platform}; it supports {', '.join(SUFFIXES)}"
+        raise SystemExit(msg)
+    suffixes = SUFFIXES[sys.platform]
+    files = sorted(Path("csrc").glob("*.c"))
+    return [file.as_posix() for file in files if file.stem.partition(".")[2] in suffixes]
+
+
+def limited_api() -> tuple[int, int]:
+    """
+    Return the version of the stable ABI to build for.
+
+    It is the version of the interpreter that builds, never an older one: with
+    newer headers the macros for older versions are wrong (gh-134989) and crash.
+    So wheels that are to run on all versions are built with the minimum.
+    """
+    return max(MINIMUM, sys.version_info[:2])
+
+
+major, minor = limited_api()
+sanitizers = os.environ.get("FLAMESPAWN_SANITIZE", "")
+flags = ["-std=c11", "-fvisibility=hidden", "-Werror=implicit-function-declaration"]
+if sanitizers:
+    flags += [f"-fsanitize={sanitizers}", "-fno-omit-frame-pointer", "-g"]
+
+setup(
+    ext_modules=cythonize(
+        Extension(
+            "flamespawn._native",
+            ["src/flamespawn/_native.pyx", *sources()],
+            include_dirs=["csrc"],
+            depends=[file.as_posix() for file in Path("csrc").glob("*.h")],
+            define_macros=[("Py_LIMITED_API", f"0x{major:02x}{minor:02x}0000")],
+            extra_compile_args=flags,
+            extra_link_args=[f"-fsanitize={sanitizers}"] if sanitizers else [],
+            py_limited_api=True,
+        ),
+        build_dir="build/cython",
+        include_path=["src"],
+    ),
+    options={"bdist_wheel": {"py_limited_api": f"cp{major}{minor}"}},
+)

@@ -1,0 +1,31 @@
+"""Start N processes, wait for all of them without polling, and raise the first failure."""
+
+from __future__ import annotations
+
+from flamespawn._context import ProcessContext
+from flamespawn._errors import (
+    Fate,
+    ProcessException,
+    ProcessExitedException,
+    ProcessRaisedException,
+)
+from flamespawn._spawn import spawn, start_processes
+
+__all__ = [
+    "Fate",
+    "ProcessContext",
+    "ProcessException",
+    "ProcessExitedException",
+    "ProcessRaisedException",
+    "spawn",
+    "start_processes",
+]
+
+
+def __getattr__(name: str) -> str:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("flamespawn")
+    msg = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(msg)

@@ -1,0 +1,305 @@
+"""Waiting for ranks, and what follows from how they end."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Sequence
+from multiprocessing.process import BaseProcess
+from types import TracebackType
+from typing import Any, Self
+
+from flamespawn import _multiprocessing, _native
+from flamespawn._deadline import (
+    Deadline,
+    after,
+    check_seconds,
+    check_timeout,
+    earlier,
+    has_passed,
+)
+from flamespawn._errors import Fate, ProcessException, describe_fates
+from flamespawn._member import Member
+from flamespawn._platform import features
+from flamespawn._queues import source_of
+from flamespawn._teardown import DEFAULT_GRACE_PERIOD, Teardown
+from flamespawn._turn import Turn
+from flamespawn._wakeup import signals_wake
+
+
+class ProcessContext:
+    """
+    A group of ranks that run, and are joined, together.
+
+    `spawn` and `start_processes` return one with `join=False`. It can also be made by hand from
+    processes that `multiprocessing` has started, by any start method.
+
+    Used as a context manager, it joins all ranks at the end of the block; when the block raises,
+    it stops them instead and lets the exception pass.
+
+    All methods may be called from any thread of the process that started the ranks.
+
+    Args:
+        processes: started processes; rank *i* is `processes[i]`.
+        error_queues: for each process a queue of `multiprocessing` that it puts a traceback into
+            when it fails, or None. Reading from them is the context's business from now on.
+
+    Attributes:
+        processes: the processes.
+        error_queues: the queues; those of ranks that `start_processes` has started have `empty()`
+            and `get()`, which never block and take nothing away.
+        sentinels: index of the rank for each `Process.sentinel`, of the ranks not yet joined.
+
+    Raises:
+        TypeError, ValueError: the arguments do not fit; the message names which.
+    """
+
+    def __init__(self, processes: Sequence[BaseProcess], error_queues: Sequence[Any]) -> None:
+        if not processes:
+            msg = "processes must not be empty"
+            raise ValueError(msg)
+        if len(error_queues) != len(processes):
+            msg = f"error_queues has {len(error_queues)} entries for {len(processes)} processes"
+            raise ValueError(msg)
+        self.processes = processes
+        self.error_queues = error_queues
+        self._members = [
+            Member(index, process, source_of(error_queue))
+            for index, (process, error_queue) in enumerate(zip(processes, error_queues))
+        ]
+        self.sentinels = {member.sentinel: member.index for member in self._members}
+        self._owner = os.getpid()
+        self._turn = Turn()
+        self._teardown: Teardown | None = None
+        self._grace_period = DEFAULT_GRACE_PERIOD
+        self._ended = 0
+        # The stored outcome; the exception is made anew for each join that raises it.
+        self._finished = False
+        self._culprit: Member | None = None
+        # Events may have been taken from the set without having been acted on.
+        self._catch_up = False
+        self._set = _native.ProcSet(features())
+        _multiprocessing.call_after_fork(self, ProcessContext._abandon)
+        for member in self._members:
+            member.watch(self._set)
+
+    def __repr__(self) -> str:
+        running = len(self._members) - self._ended
+        return f"<{type(self).__name__}: {running} of {len(self._members)} ranks running>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            while error is None and not self.join():
+                pass
+        finally:
+            # The block has raised, or the wait was interrupted.
+            self._stop()
+
+    # ---------------------------------------------------------------------------------- public
+
+    def pids(self) -> list[int]:
+        """Return the process ids, in the order of the ranks."""
+        return [member.pid for member in self._members]
+
+    def join(self, timeout: float | None = None, grace_period: float | None = None) -> bool:
+        """
+        Wait until at least one more rank has ended.
+
+        On the first failure, all other ranks are stopped: SIGTERM, and SIGKILL for those that are
+        left when the grace period is over. The failure counts from the moment at which the rank
+        reports it, not from its exit. A time-out that ends before that is done ends this call;
+        the next one goes on.
+
+        Args:
+            timeout: seconds; None waits without limit, zero and less do not block. Bounds the
+                whole call.
+            grace_period: seconds between SIGTERM and SIGKILL if a failure makes it necessary; by
+                default what `start_processes` was given, or 5.
+
+        Returns:
+            True when all ranks have been joined. False when some remain.
+
+        Raises:
+            ProcessRaisedException: a rank's function raised.
+            ProcessExitedException: a rank ended, by a signal or an exit, without having completed
+                its function, or nobody knows how it ended.
+            TypeError, ValueError: an argument is not a number of seconds.
+            RuntimeError: this is not the process that started the ranks.
+
+        The exception names the rank that failed first. Every later `join` raises the same.
+        `KeyboardInterrupt` and other exceptions of signal handlers pass at once and leave the
+        ranks running; `terminate`, `kill` and the `with` statement end them.
+        """
+        self._check_owner()
+        deadline = after(check_timeout("timeout", timeout))
+        if grace_period is not None:
+            grace_period = check_seconds("grace_period", grace_period)
+        ended = self._ended
+
+        def satisfied() -> bool:
+            return self._finished or (self._ended > ended and self._teardown is None)
+
+        try:
+            if self._turn.take(deadline, satisfied):
+                self._advance(deadline, grace_period)
+        finally:
+            self._turn.give_up()
+        if self._culprit is not None and self._finished:
+            raise self._exception(self._culprit)
+        return self._finished
+
+    def terminate(self) -> None:
+        """
+        Send SIGTERM to all ranks that are running. Does not wait.
+
+        A rank that ends by it has not completed: `join` raises for it.
+        """
+        self._signal_all(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Send SIGKILL to all ranks that are running. Does not wait; see `terminate`."""
+        self._signal_all(signal.SIGKILL)
+
+    # --------------------------------------------------------------------------------- waiting
+
+    def _advance(self, deadline: Deadline, grace_period: float | None) -> None:
+        """Wait until a rank has ended or, once one has failed, until all are stopped."""
+        ended = self._ended
+        if self._teardown is not None and grace_period is not None:
+            self._teardown.hasten(grace_period)
+        if self._catch_up:
+            self._look_at_all()
+        blocked = False
+        while True:
+            if self._teardown is None and self._find_failure() is not None:
+                self._take_all_events()
+                grace = self._grace_period if grace_period is None else grace_period
+                self._teardown = Teardown(self._members, grace)
+            if self._is_over():
+                self._finish()
+                return
+            if self._ended > ended and self._teardown is None:
+                return
+            if blocked and has_passed(deadline):
+                return
+            self._wait(earlier(deadline, self._next_step()))
+            blocked = True
+
+    def _is_over(self) -> bool:
+        if self._teardown is not None:
+            return self._next_step() is None
+        return self._ended == len(self._members)
+
+    def _next_step(self) -> Deadline:
+        return None if self._teardown is None else self._teardown.advance(self._set)
+
+    def _wait(self, deadline: Deadline) -> None:
+        self._catch_up = True
+        if has_passed(deadline):
+            events = self._set.wait(deadline)
+        else:
+            with signals_wake(self._set):
+                events = self._set.wait(deadline)
+        for kind, index in events:
+            if kind == _native.ENDED:
+                self._on_ended(self._members[index])
+            elif kind == _native.READABLE:
+                self._members[index].on_readable(self._set)
+        self._catch_up = False
+
+    def _take_all_events(self) -> None:
+        """Act on all that the kernel knows already, so that the first failure is not missed."""
+        while events := self._set.wait(0):
+            for kind, index in events:
+                if kind == _native.ENDED:
+                    self._on_ended(self._members[index])
+                elif kind == _native.READABLE:
+                    self._members[index].on_readable(self._set)
+
+    def _look_at_all(self) -> None:
+        """Act on what a wait said that an exception cut short."""
+        for member in self._members:
+            state = self._set.status(member.index)[0]
+            if not member.ended and state != _native.RUNNING:
+                self._on_ended(member)
+        self._catch_up = False
+
+    def _on_ended(self, member: Member) -> None:
+        if not member.ended:
+            member.on_ended(self._set)
+            self.sentinels.pop(member.sentinel, None)
+            self._ended += 1
+
+    # --------------------------------------------------------------------------------- failure
+
+    def _find_failure(self) -> Member | None:
+        """Return the member that failed first, those that the launcher stopped coming last."""
+        failed = [member for member in self._members if member.failed_at is not None]
+        own = [member for member in failed if not member.was_stopped]
+        return min(own or failed, key=lambda member: member.failed_at or 0, default=None)
+
+    def _finish(self) -> None:
+        """Store the outcome and let go of everything that the system lent."""
+        self._culprit = self._find_failure()
+        for member in self._members:
+            member.stop_reading(self._set)
+        self._finished = True
+        self._set.close()
+
+    def _exception(self, culprit: Member) -> ProcessException:
+        error = culprit.exception()
+        error.fates = self._fates()
+        if len(error.fates) > 1:
+            error.add_note(describe_fates(error.fates))
+        return error
+
+    def _fates(self) -> tuple[Fate, ...]:
+        return tuple(member.fate() for member in self._members)
+
+    # -------------------------------------------------------------------------------- stopping
+
+    def _signal_all(self, signum: int) -> None:
+        self._check_owner()
+        for member in self._members:
+            if self._finished:
+                return
+            member.signal(self._set, signum)
+
+    def _stop(self) -> None:
+        """
+        End all ranks within the grace period and report nothing.
+
+        A second interrupt, while this waits, kills them at once.
+        """
+        if self._finished:
+            return
+        try:
+            self._turn.take(None, lambda: self._finished)
+            if self._teardown is None:
+                self._teardown = Teardown(self._members, self._grace_period)
+            self._advance(None, None)
+        except KeyboardInterrupt:
+            self._signal_all(signal.SIGKILL)
+            self._advance(None, 0.0)
+            raise
+        finally:
+            self._turn.give_up()
+
+    def _check_owner(self) -> None:
+        if os.getpid() != self._owner:
+            msg = f"these ranks belong to process {self._owner}, this is process {os.getpid()}"
+            raise RuntimeError(msg)
+
+    def _abandon(self) -> None:
+        """Let go of the descriptors that a forked process has inherited."""
+        self._set.abandon()
+        for member in self._members:
+            member.source.close()

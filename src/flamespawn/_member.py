@@ -1,0 +1,177 @@
+"""One rank as the launcher sees it: its process, its error queue, and what became of it."""
+
+from __future__ import annotations
+
+import time
+from multiprocessing.process import BaseProcess
+
+from flamespawn import _multiprocessing, _native
+from flamespawn._errors import (
+    Fate,
+    ProcessException,
+    ProcessExitedException,
+    ProcessRaisedException,
+)
+from flamespawn._native import ProcSet
+from flamespawn._platform import signal_name
+from flamespawn._queues import ErrorSource
+from flamespawn._report import Done, Exiting, Failed
+
+# What one read takes from a report pipe, and what is read from one rank before the others get
+# their turn.
+_CHUNK = 1 << 18
+
+
+class Member:
+    """
+    One rank.
+
+    Attributes:
+        index: the rank.
+        ended: whether its process has ended and its status has been taken over.
+        signalled: the signals that the launcher has sent to it.
+        failed_at: when it failed, in nanoseconds of the monotonic clock, or None. The rank's own
+            time stamp where it made a report, otherwise the time at which its end was seen.
+    """
+
+    def __init__(self, index: int, process: BaseProcess, source: ErrorSource) -> None:
+        if process.pid is None:
+            msg = f"processes[{index}] has not been started"
+            raise ValueError(msg)
+        self.index = index
+        self.process = process
+        self.pid: int = process.pid
+        self.sentinel = process.sentinel
+        self.source = source
+        self.ended = False
+        self.signalled: list[int] = []
+        self.failed_at: int | None = None
+        self._exit_code: int | None = None
+        self._core_dumped = False
+        self._usage = (0.0, 0.0, 0)
+
+    def watch(self, process_set: ProcSet) -> None:
+        """Add this rank to the set that is waited for; its index there is its own."""
+        sentinel = {} if _multiprocessing.is_child(self.process) else {
+            "sentinel": self.sentinel
+        }
+        report = {"report": self.source.fileno()} if self.source.fileno() >= 0 else {}
+        process_set.add(self.pid, **sentinel, **report)
+
+    # ------------------------------------------------------------------------------------ events
+
+    def on_readable(self, process_set: ProcSet) -> bool:
+        """Read one chunk of the report; return whether there may be more at the moment."""
+        if self.source.fileno() < 0:
+            return False
+        got = process_set.read(self.index, self.source.buffer, _CHUNK)
+        if got:
+            self.source.parse()
+        if got == 0 or self.source.final is not None or self.source.corrupt is not None:
+            self.stop_reading(process_set)
+        self._note_failure()
+        return bool(got)
+
+    def on_ended(self, process_set: ProcSet) -> None:
+        """Take over the exit status, and the rest of the report: all of it is in the pipe."""
+        while self.on_readable(process_set):
+            pass
+        self.stop_reading(process_set)
+        self.source.finish()
+        state, code, self._core_dumped, user_ns, system_ns, max_rss = process_set.status(self.index)
+        exit_code = {_native.EXITED: code, _native.SIGNALED: -code}.get(state)
+        self._exit_code = _multiprocessing.settle(self.process, exit_code)
+        self._usage = (user_ns / 1e9, system_ns / 1e9, max_rss)
+        self.ended = True
+        self._note_failure()
+
+    def stop_reading(self, process_set: ProcSet) -> None:
+        if self.source.fileno() >= 0:
+            process_set.forget_report(self.index)
+            self.source.close()
+
+    def _note_failure(self) -> None:
+        final = self.source.final
+        if isinstance(final, Failed | Exiting):
+            self.failed_at = final.time_ns
+        elif self.failed_at is None and (self.source.corrupt or (self.ended and not self.success)):
+            self.failed_at = time.monotonic_ns()
+
+    # ------------------------------------------------------------------------------------- state
+
+    @property
+    def success(self) -> bool:
+        """
+        Whether it has ended well.
+
+        A rank of ours must have said that it is done. Somebody else's process cannot say so; its
+        exit code must be 0, and known to be.
+        """
+        if not self.ended or self.source.corrupt is not None:
+            return False
+        if self.source.must_report:
+            return isinstance(self.source.final, Done) and self._exit_code in {0, None}
+        return self.source.final is None and self._exit_code == 0
+
+    @property
+    def was_stopped(self) -> bool:
+        """Whether the launcher ended it, rather than the rank itself or somebody else."""
+        if not self.signalled or self.success:
+            return False
+        if self._exit_code is not None and self._exit_code < 0:
+            return -self._exit_code in self.signalled
+        return True
+
+    def signal(self, process_set: ProcSet, signum: int) -> None:
+        """Send a signal, unless the process has ended."""
+        if not self.ended and process_set.signal(self.index, signum):
+            self.signalled.append(signum)
+
+    def fate(self) -> Fate:
+        code = self._exit_code
+        final = self.source.final
+        user_time, system_time, max_rss = self._usage
+        return Fate(
+            index=self.index,
+            pid=self.pid,
+            error=(final.error_type or "an error") if isinstance(final, Failed) else None,
+            exit_code=None if code is None or code < 0 else code,
+            signal_name=signal_name(-code) if code is not None and code < 0 else None,
+            core_dumped=self._core_dumped,
+            ended=self.ended,
+            stopped=self.was_stopped,
+            done=isinstance(final, Done),
+            user_time=user_time,
+            system_time=system_time,
+            max_rss=max_rss,
+        )
+
+    # --------------------------------------------------------------------------------- exception
+
+    def exception(self) -> ProcessException:
+        """Return a new exception that says how this rank failed."""
+        final = self.source.final
+        if isinstance(final, Failed):
+            raised = ProcessRaisedException(
+                f"\n\n-- Process {self.index} terminated with the following error:\n"
+                f"{final.traceback}",
+                self.index,
+                self.pid,
+                error_type=final.error_type,
+                error_message=final.message,
+                error_traceback=final.traceback,
+            )
+            raised.__cause__ = final.load_exception()
+            return raised
+        code = final.code if isinstance(final, Exiting) else self._exit_code
+        name = signal_name(-code) if code is not None and code < 0 else None
+        how = (
+            "was reaped elsewhere, its exit status is unknown"
+            if code is None
+            else f"terminated with signal {name}"
+            if name
+            else f"terminated with exit code {code}"
+        )
+        return ProcessExitedException(
+            f"process {self.index} {how}", self.index, self.pid, code, name
+        )

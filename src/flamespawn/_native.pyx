@@ -1,0 +1,201 @@
+"""
+The C library's set of processes, for Python.
+
+Thin on purpose: convert, release the GIL, call, check. What a call promises is
+in csrc/procset.h; what to do about it is decided in `flamespawn._context`.
+"""
+
+import os
+import warnings
+
+from cpython.bytearray cimport PyByteArray_AsString, PyByteArray_Resize
+from cpython.exc cimport PyErr_CheckSignals
+from libc.stdint cimport int64_t
+
+from flamespawn._procset cimport (
+    PROCSET_EVENT_ENDED,
+    PROCSET_EVENT_READABLE,
+    PROCSET_EVENT_WOKEN,
+    PROCSET_EXITED,
+    PROCSET_FEATURE_PIDFD,
+    PROCSET_FEATURE_PWAIT2,
+    PROCSET_HANDLE_INVALID,
+    PROCSET_KIND_AGAIN,
+    PROCSET_KIND_GONE,
+    PROCSET_KIND_INTERRUPTED,
+    PROCSET_NEVER,
+    PROCSET_RUNNING,
+    PROCSET_SIGNALED,
+    PROCSET_UNKNOWN,
+    procset,
+    procset_abandon,
+    procset_add,
+    procset_close,
+    procset_error_call,
+    procset_error_code,
+    procset_error_kind,
+    procset_event,
+    procset_forget_report,
+    procset_get_status,
+    procset_handle,
+    procset_member,
+    procset_open,
+    procset_probe,
+    procset_read,
+    procset_signal,
+    procset_status,
+    procset_wait,
+    procset_wait_handle,
+    procset_wake,
+    procset_wake_handle,
+)
+
+FEATURE_PIDFD = PROCSET_FEATURE_PIDFD
+FEATURE_PWAIT2 = PROCSET_FEATURE_PWAIT2
+
+RUNNING = PROCSET_RUNNING
+EXITED = PROCSET_EXITED
+SIGNALED = PROCSET_SIGNALED
+UNKNOWN = PROCSET_UNKNOWN
+
+ENDED = PROCSET_EVENT_ENDED
+READABLE = PROCSET_EVENT_READABLE
+WOKEN = PROCSET_EVENT_WOKEN
+
+# Events taken from one wait; what does not fit comes with the next.
+cdef enum:
+    BATCH = 64
+
+
+cdef int check(int r) except -1:
+    """Turn an error value into the OSError that names the failed call."""
+    if r >= 0:
+        return r
+    code = procset_error_code(r)
+    call = procset_error_call(r).decode("ascii")
+    raise OSError(code, f"{call}: {os.strerror(code)}")
+
+
+def probe():
+    """Return the features that this system offers, as a mask of `FEATURE_...`."""
+    return procset_probe()
+
+
+cdef class ProcSet:
+    """
+    A set of processes to wait for.
+
+    One thread at a time may be in `wait`; everything else may be called from
+    any thread. Using a closed set raises ValueError.
+    """
+
+    cdef procset *_set
+    cdef bint _waiting
+
+    def __cinit__(self, unsigned features):
+        self._set = NULL
+        self._waiting = False
+        check(procset_open(features, &self._set))
+
+    def __dealloc__(self):
+        self._set = procset_close(self._set)
+
+    def __del__(self):
+        if self._set != NULL:
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self)
+
+    cdef procset *_open(self) except NULL:
+        if self._set == NULL:
+            raise ValueError("the set is closed")
+        return self._set
+
+    @property
+    def closed(self):
+        return self._set == NULL
+
+    def close(self):
+        if self._waiting:
+            raise RuntimeError("the set cannot be closed while it is waited for")
+        self._set = procset_close(self._set)
+
+    def abandon(self):
+        self._set = procset_abandon(self._set)
+
+    def add(self, int64_t pid, *, procset_handle sentinel=PROCSET_HANDLE_INVALID,
+            procset_handle report=PROCSET_HANDLE_INVALID):
+        cdef procset_member member
+        cdef size_t index = 0
+        member.pid = pid
+        member.sentinel = sentinel
+        member.report = report
+        check(procset_add(self._open(), &member, &index))
+        return index
+
+    def wait(self, deadline=None):
+        cdef procset *handle = self._open()
+        cdef int64_t until = PROCSET_NEVER if deadline is None else deadline
+        cdef procset_event events[BATCH]
+        cdef size_t count = 0
+        cdef int r = 0
+        if self._waiting:
+            raise RuntimeError("another thread is waiting for this set")
+        self._waiting = True
+        try:
+            while True:
+                # A handler that ran before the system call is seen here; one
+                # that runs during it interrupts the call or rings the set.
+                PyErr_CheckSignals()
+                with nogil:
+                    r = procset_wait(handle, until, events, BATCH, &count)
+                if r >= 0 or procset_error_kind(r) != PROCSET_KIND_INTERRUPTED:
+                    break
+        finally:
+            self._waiting = False
+        check(r)
+        return [(events[i].type, events[i].index) for i in range(count)]
+
+    def status(self, size_t index):
+        cdef procset_status status
+        check(procset_get_status(self._open(), index, &status))
+        return (
+            status.state,
+            status.code,
+            bool(status.core_dumped),
+            status.user_ns,
+            status.system_ns,
+            status.max_rss,
+        )
+
+    def signal(self, size_t index, int signum):
+        cdef int r = procset_signal(self._open(), index, signum)
+        if r < 0 and procset_error_kind(r) == PROCSET_KIND_GONE:
+            return False
+        check(r)
+        return True
+
+    def read(self, size_t index, bytearray buffer not None, Py_ssize_t size):
+        # Read and append in one step, so that an exception from a signal
+        # handler cannot fall between the two and lose what was read.
+        cdef Py_ssize_t length = len(buffer)
+        cdef size_t count = 0
+        cdef int r
+        PyByteArray_Resize(buffer, length + size)
+        r = procset_read(self._open(), index, PyByteArray_AsString(buffer) + length,
+                         size, &count)
+        PyByteArray_Resize(buffer, length + <Py_ssize_t> count)
+        if r < 0 and procset_error_kind(r) == PROCSET_KIND_AGAIN:
+            return None
+        check(r)
+        return count
+
+    def forget_report(self, size_t index):
+        check(procset_forget_report(self._open(), index))
+
+    def wake(self):
+        check(procset_wake(self._open()))
+
+    def wake_fileno(self):
+        return procset_wake_handle(self._open())
+
+    def fileno(self):
+        return procset_wait_handle(self._open())

@@ -1,0 +1,73 @@
+# The C library as Cython sees it; csrc/procset.h holds the contracts.
+
+from libc.stdint cimport int64_t, intptr_t
+
+
+cdef extern from "procset.h" nogil:
+    ctypedef intptr_t procset_handle
+    const procset_handle PROCSET_HANDLE_INVALID
+
+    ctypedef enum procset_kind:
+        PROCSET_KIND_INTERRUPTED
+        PROCSET_KIND_AGAIN
+        PROCSET_KIND_GONE
+
+    procset_kind procset_error_kind(int error)
+    int procset_error_code(int error)
+    const char *procset_error_call(int error)
+
+    const unsigned PROCSET_FEATURE_PIDFD
+    const unsigned PROCSET_FEATURE_PWAIT2
+    unsigned procset_probe()
+
+    ctypedef struct procset:
+        pass
+
+    int procset_open(unsigned features, procset **ret_set)
+    procset *procset_close(procset *set)
+    procset *procset_abandon(procset *set)
+
+    ctypedef struct procset_member:
+        int64_t pid
+        procset_handle sentinel
+        procset_handle report
+
+    int procset_add(procset *set, const procset_member *member, size_t *ret_index)
+
+    ctypedef enum procset_state:
+        PROCSET_RUNNING
+        PROCSET_EXITED
+        PROCSET_SIGNALED
+        PROCSET_UNKNOWN
+
+    ctypedef struct procset_status:
+        procset_state state
+        int code
+        bint core_dumped
+        int64_t user_ns
+        int64_t system_ns
+        int64_t max_rss
+
+    int procset_get_status(procset *set, size_t index, procset_status *ret_status)
+
+    ctypedef enum procset_event_type:
+        PROCSET_EVENT_ENDED
+        PROCSET_EVENT_READABLE
+        PROCSET_EVENT_WOKEN
+
+    ctypedef struct procset_event:
+        procset_event_type type
+        size_t index
+
+    const int64_t PROCSET_NEVER
+
+    int procset_wait(procset *set, int64_t deadline, procset_event *events,
+                     size_t capacity, size_t *ret_count)
+    int procset_wake(procset *set)
+    procset_handle procset_wake_handle(const procset *set)
+    procset_handle procset_wait_handle(const procset *set)
+
+    int procset_signal(procset *set, size_t index, int signal)
+    int procset_read(procset *set, size_t index, void *buffer, size_t size,
+                     size_t *ret_count)
+    int procset_forget_report(procset *set, size_t index)

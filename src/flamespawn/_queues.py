@@ -1,0 +1,167 @@
+"""
+Error queues: where the launcher learns what happened in a rank.
+
+There are two kinds. A `ReportQueue` is the launcher's end of a report pipe of ours. Any other
+queue was made by the user with `multiprocessing`; a `ForeignQueue` reads from it. Both are fed
+from a buffer that the context fills while it waits, so neither ever blocks.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import queue
+import struct
+import time
+from typing import Any, Protocol
+
+from flamespawn import _multiprocessing
+from flamespawn._report import CorruptReportError, Failed, Report, Started, decode
+
+
+class ErrorSource(Protocol):
+    """What the context needs of an error queue."""
+
+    buffer: bytearray
+    final: Report | None
+    corrupt: str | None
+    must_report: bool
+
+    def fileno(self) -> int:
+        """Return the descriptor to read from, or -1."""
+
+    def parse(self) -> None:
+        """Look at what was added to `buffer`."""
+
+    def finish(self) -> None:
+        """Take what can only be had once the rank has ended."""
+
+    def close(self) -> None:
+        """Let go of the descriptor."""
+
+
+class ReportQueue:
+    """
+    The launcher's end of a rank's report pipe, and the view on it that users see.
+
+    `get` and `empty` show what has arrived while the context was joined; reading takes nothing
+    away, because a later `join` raises the same failure again.
+    """
+
+    must_report = True
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._parsed = 0
+        self.buffer = bytearray()
+        self.started: Started | None = None
+        self.final: Report | None = None
+        self.corrupt: str | None = None
+
+    def empty(self) -> bool:
+        """Return whether no failure with a traceback has been reported."""
+        return not isinstance(self.final, Failed)
+
+    def get(self) -> str:
+        """
+        Return the traceback of the rank's failure. Does not wait.
+
+        Raises:
+            queue.Empty: no failure with a traceback has been reported.
+        """
+        if not isinstance(self.final, Failed):
+            raise queue.Empty
+        return self.final.traceback
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def parse(self) -> None:
+        try:
+            while self.final is None:
+                decoded = decode(self.buffer, self._parsed)
+                if decoded is None:
+                    return
+                report, end = decoded
+                if isinstance(report, Started):
+                    self.started = report
+                else:
+                    self.final = report
+                self._parsed = end
+        except CorruptReportError as error:
+            self.corrupt = str(error)
+        self.buffer = bytearray()
+
+    def finish(self) -> None:
+        """Do nothing: all that a rank of ours says comes through the pipe."""
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            fd, self._fd = self._fd, -1
+            os.close(fd)
+
+
+class ForeignQueue:
+    """
+    An error queue that the user made, or None for no queue.
+
+    Something in such a queue means that the rank failed; it is shown as the traceback. The bytes
+    are read as they come, because a rank that puts a long text blocks until somebody reads it, and
+    because `get()` would block for ever on a rank that was killed in the middle of it.
+    """
+
+    must_report = False
+
+    _SHORT = struct.Struct("!i")
+    _LONG = struct.Struct("!Q")
+
+    def __init__(self, user_queue: Any) -> None:
+        self._queue = user_queue
+        self._fd = _multiprocessing.reader_fileno(user_queue)
+        self.buffer = bytearray()
+        self.final: Report | None = None
+        self.corrupt: str | None = None
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def parse(self) -> None:
+        """Take the first object out of the framing of `multiprocessing.connection`."""
+        if self.final is not None or len(self.buffer) < self._SHORT.size:
+            return
+        (size,) = self._SHORT.unpack_from(self.buffer)
+        start = self._SHORT.size
+        if size == -1:
+            if len(self.buffer) < start + self._LONG.size:
+                return
+            (size,) = self._LONG.unpack_from(self.buffer, start)
+            start += self._LONG.size
+        if len(self.buffer) - start < size:
+            return
+        # As trusted as the queue's own get(), which does the same.
+        self._fail_with(pickle.loads(self.buffer[start : start + size]))
+        self.buffer = bytearray()
+
+    def finish(self) -> None:
+        """Ask a queue that has no pipe, such as a manager's, whether something is in it."""
+        if self.final is None and self._fd < 0 and self._queue is not None:
+            if not self._queue.empty():
+                self._fail_with(self._queue.get())
+
+    def _fail_with(self, error: object) -> None:
+        self.final = Failed(
+            rank=-1,
+            pid=-1,
+            time_ns=time.monotonic_ns(),
+            error_type=None,
+            message=None,
+            traceback=str(error),
+        )
+
+    def close(self) -> None:
+        """Stop reading. The queue is the user's and stays open."""
+        self._fd = -1
+
+
+def source_of(error_queue: object) -> ErrorSource:
+    return error_queue if isinstance(error_queue, ReportQueue) else ForeignQueue(error_queue)

@@ -1,0 +1,201 @@
+"""Starting ranks."""
+
+from __future__ import annotations
+
+import operator
+import os
+import warnings
+from collections.abc import Callable, Sequence
+from multiprocessing.process import BaseProcess
+from typing import Any, Literal, overload
+
+from flamespawn import _multiprocessing, _rank
+from flamespawn._context import ProcessContext
+from flamespawn._deadline import check_seconds
+from flamespawn._queues import ReportQueue
+from flamespawn._teardown import DEFAULT_GRACE_PERIOD
+
+
+def _check_kind(name: str, value: object, expected: str, *, fits: bool) -> None:
+    if not fits:
+        msg = f"{name} must be {expected}, not {type(value).__name__}"
+        raise TypeError(msg)
+
+
+def _check_nprocs(nprocs: object) -> int:
+    _check_kind("nprocs", nprocs, "a whole number", fits=not isinstance(nprocs, bool))
+    try:
+        number = operator.index(nprocs)  # type: ignore[arg-type]
+    except TypeError:
+        msg = f"nprocs must be a whole number, not {type(nprocs).__name__}"
+        raise TypeError(msg) from None
+    if number < 1:
+        msg = f"nprocs must be at least 1, not {number}"
+        raise ValueError(msg)
+    return number
+
+
+def _check_start_method(start_method: object) -> None:
+    _check_kind("start_method", start_method, "a string", fits=isinstance(start_method, str))
+    if start_method not in _multiprocessing.start_methods():
+        known = ", ".join(map(repr, _multiprocessing.start_methods()))
+        msg = f"start_method must be one of {known} on this system, not {start_method!r}"
+        raise ValueError(msg)
+
+
+class _Start:
+    """The start of the ranks: the processes so far, and their error queues."""
+
+    def __init__(self, start_method: str) -> None:
+        self._context = _multiprocessing.context(start_method)
+        self.processes: list[BaseProcess] = []
+        self.queues: list[ReportQueue] = []
+
+    def start_rank(self, fn: Callable[..., object], args: Sequence[Any], daemon: bool) -> None:
+        rank = len(self.processes)
+        read_end, write_end = os.pipe()
+        queue = ReportQueue(read_end)
+        # A sibling that is forked later must not hold what belongs to the launcher.
+        _multiprocessing.call_after_fork(queue, ReportQueue.close)
+        pipe = _multiprocessing.sendable(write_end)
+        try:
+            process = self._context.Process(  # type: ignore[attr-defined]
+                target=_rank.run, args=(fn, rank, tuple(args), pipe), daemon=daemon
+            )
+            process.start()
+        except BaseException:
+            queue.close()
+            raise
+        finally:
+            # Only the rank has the write end from now on.
+            pipe.close()
+        self.processes.append(process)
+        self.queues.append(queue)
+
+    def undo(self) -> None:
+        """End the ranks that have been started."""
+        if self.processes:
+            ProcessContext(self.processes, self.queues)._stop()
+
+
+@overload
+def start_processes(
+    fn: Callable[..., object],
+    args: Sequence[Any] = ...,
+    nprocs: int = ...,
+    join: Literal[True] = ...,
+    daemon: bool = ...,
+    start_method: str = ...,
+    *,
+    grace_period: float = ...,
+) -> None: ...
+@overload
+def start_processes(
+    fn: Callable[..., object],
+    args: Sequence[Any] = ...,
+    nprocs: int = ...,
+    *,
+    join: Literal[False],
+    daemon: bool = ...,
+    start_method: str = ...,
+    grace_period: float = ...,
+) -> ProcessContext: ...
+@overload
+def start_processes(
+    fn: Callable[..., object],
+    args: Sequence[Any],
+    nprocs: int,
+    join: bool,
+    daemon: bool = ...,
+    start_method: str = ...,
+    *,
+    grace_period: float = ...,
+) -> ProcessContext | None: ...
+def start_processes(
+    fn: Callable[..., object],
+    args: Sequence[Any] = (),
+    nprocs: int = 1,
+    join: bool = True,
+    daemon: bool = False,
+    start_method: str = "spawn",
+    *,
+    grace_period: float = DEFAULT_GRACE_PERIOD,
+) -> ProcessContext | None:
+    """
+    Start *nprocs* processes that run `fn(i, *args)`, with *i* from 0 to `nprocs - 1`.
+
+    Args:
+        fn: the function. What it returns is ignored. With `spawn` and `forkserver` it must be
+            picklable, as defined at the top level of a module that the ranks can import.
+        args: a tuple or list of further arguments, picklable as *fn*.
+        nprocs: how many; at least 1.
+        join: wait until all have ended. On the first failure, or when the wait is interrupted by
+            an exception such as `KeyboardInterrupt`, all ranks are stopped and it is raised.
+        daemon: daemonic processes are ended when the launcher exits, and may not have children.
+        start_method: `"spawn"`, `"fork"` or `"forkserver"`, as `multiprocessing` has them on this
+            system; never the interpreter's default.
+        grace_period: seconds between SIGTERM and SIGKILL when ranks have to be stopped.
+
+    Returns:
+        None with *join*; otherwise a `ProcessContext`.
+
+    Raises:
+        TypeError, ValueError: an argument is wrong; named before any process exists.
+        RuntimeError: this process is a daemonic one, which may not start others.
+        ProcessException: see `ProcessContext.join`.
+
+    If a rank cannot be started, those before it are stopped before the exception arrives.
+    """
+    _check_kind("fn", fn, "callable", fits=callable(fn))
+    _check_kind("args", args, "a tuple or a list", fits=isinstance(args, tuple | list))
+    nprocs = _check_nprocs(nprocs)
+    _check_kind("join", join, "True or False", fits=isinstance(join, bool))
+    _check_kind("daemon", daemon, "True or False", fits=isinstance(daemon, bool))
+    _check_start_method(start_method)
+    grace_period = check_seconds("grace_period", grace_period)
+    if _multiprocessing.is_daemonic():
+        msg = "a daemonic process cannot start ranks"
+        raise RuntimeError(msg)
+
+    start = _Start(start_method)
+    try:
+        for _ in range(nprocs):
+            start.start_rank(fn, args, daemon)
+        context = ProcessContext(start.processes, start.queues)
+    except BaseException:
+        start.undo()
+        raise
+    context._grace_period = grace_period
+    if not join:
+        return context
+    with context:
+        return None
+
+
+def spawn(
+    fn: Callable[..., object],
+    args: Sequence[Any] = (),
+    nprocs: int = 1,
+    join: bool = True,
+    daemon: bool = False,
+    start_method: str = "spawn",
+    *,
+    grace_period: float = DEFAULT_GRACE_PERIOD,
+) -> ProcessContext | None:
+    """
+    Start *nprocs* fresh interpreters that run `fn(i, *args)`.
+
+    The same as `start_processes` with `start_method="spawn"`. Another start method is not used:
+    it only gives a `FutureWarning`, as in torch.
+
+    See `start_processes` for arguments, result and exceptions.
+    """
+    _check_start_method(start_method)
+    if start_method != "spawn":
+        warnings.warn(
+            f"spawn() always uses start_method='spawn' (got: {start_method!r}); "
+            "use flamespawn.start_processes() for another one",
+            FutureWarning,
+            stacklevel=2,
+        )
+    return start_processes(fn, args, nprocs, join, daemon, "spawn", grace_period=grace_period)

@@ -1,0 +1,41 @@
+"""
+Making signals interrupt a wait at once.
+
+Facts about signals in CPython: the C handler only sets a flag, and Python code runs later in the
+main thread. A signal that arrives after the last look at the flag, but before the wait has
+reached the kernel, sets the flag and interrupts nothing; so does one that the kernel delivers to
+another thread. `signal.set_wakeup_fd` closes both holes: the C handler also writes a byte to that
+descriptor, which the wait watches. It can be set in the main thread only, which is the only one
+that needs it.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from flamespawn._native import ProcSet
+
+
+@contextmanager
+def signals_wake(process_set: ProcSet) -> Iterator[None]:
+    """
+    Let any signal with a Python handler wake up `process_set.wait` in the body.
+
+    A descriptor that somebody else has set, such as an asyncio loop's, is left alone: its bytes
+    mean something to its owner. Then a signal still interrupts the wait, but for the holes above.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.set_wakeup_fd(process_set.wake_fileno(), warn_on_full_buffer=False)
+    if previous != -1:
+        signal.set_wakeup_fd(previous)
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(-1)

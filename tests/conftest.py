@@ -1,0 +1,136 @@
+"""What every test gets: a watchdog, and a check that it leaves nothing behind."""
+
+from __future__ import annotations
+
+import faulthandler
+import gc
+import multiprocessing
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from multiprocessing import forkserver, resource_tracker
+from pathlib import Path
+
+import psutil
+import pytest
+
+import flamespawn
+from flamespawn import _context, _native, _platform
+
+HERE = Path(__file__).parent
+WATCHDOG_SECONDS = 120
+
+
+def helpers_of_multiprocessing() -> set[int]:
+    """Pids of the processes that multiprocessing itself keeps for the life of the launcher."""
+    return {
+        pid
+        for pid in (
+            resource_tracker._resource_tracker._pid,
+            forkserver._forkserver._forkserver_pid,
+        )
+        if pid is not None
+    }
+
+
+def children() -> set[int]:
+    """Pids of our children, zombies included, without multiprocessing's helpers."""
+    return {child.pid for child in psutil.Process().children()} - helpers_of_multiprocessing()
+
+
+def descriptors() -> dict[str, str]:
+    result = {}
+    for entry in os.scandir("/proc/self/fd"):
+        try:
+            result[entry.name] = os.readlink(entry.path)
+        except FileNotFoundError:  # the descriptor of the listing itself
+            continue
+    return result
+
+
+def temporary_files() -> set[str]:
+    # Pytest's own folder aside; other programs on the machine do not use our prefix.
+    return {name for name in os.listdir(tempfile.gettempdir()) if "spawn" in name.lower()}
+
+
+def os_threads() -> int:
+    return len(os.listdir("/proc/self/task"))
+
+
+@pytest.fixture(autouse=True)
+def watchdog() -> Iterator[None]:
+    faulthandler.dump_traceback_later(WATCHDOG_SECONDS, exit=True)
+    yield
+    faulthandler.cancel_dump_traceback_later()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def warm_up() -> None:
+    """Let multiprocessing start its helpers before anybody counts processes."""
+    multiprocessing.set_forkserver_preload([])
+    for start_method in ("spawn", "forkserver"):
+        flamespawn.start_processes(print, ("",), start_method=start_method)
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind(watchdog: None, warm_up: None) -> Iterator[None]:
+    """No descriptor, child, thread or temporary file outlives a test."""
+    gc.collect()
+    before = descriptors(), threading.active_count(), temporary_files()
+    yield
+    for child in children():
+        psutil.Process(child).kill()
+        pytest.fail(f"left a child: {child}")
+    gc.collect()
+    after = descriptors(), threading.active_count(), temporary_files()
+    assert after == before
+    # One more is the watchdog's. The kernel does not tell when a detached thread is gone.
+    deadline = time.monotonic() + 10
+    while os_threads() > threading.active_count() + 1 and time.monotonic() < deadline:
+        time.sleep(0.001)
+    assert os_threads() <= threading.active_count() + 1
+
+
+@pytest.fixture(params=["handles", "threads"])
+def mechanism(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Run a test as this system is, and as if it had no pidfd and no epoll_pwait2."""
+    if request.param == "threads":
+        monkeypatch.setattr(_context, "features", lambda: 0)
+    elif not _platform.features() & _native.FEATURE_PIDFD:
+        pytest.skip("this system offers no pidfd")
+    return str(request.param)
+
+
+@pytest.fixture
+def run_launcher(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start a launcher of its own from source text; it and its session are killed at the end."""
+    started: list[subprocess.Popen[str]] = []
+
+    def run(source: str, *args: str, prefix: tuple[str, ...] = ()) -> subprocess.Popen[str]:
+        script = tmp_path / f"launcher{len(started)}.py"
+        script.write_text(source)
+        process = subprocess.Popen(
+            [*prefix, sys.executable, str(script), *args],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            start_new_session=True,
+        )
+        started.append(process)
+        return process
+
+    yield run
+    for process in started:
+        for other in psutil.process_iter(["pid"]):
+            try:
+                if os.getsid(other.pid) == process.pid:
+                    other.kill()
+            except (psutil.NoSuchProcess, ProcessLookupError):
+                continue
+        process.communicate()

@@ -1,0 +1,250 @@
+"""Functions that ranks of the tests run; importable, so that any start method can find them."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import faulthandler
+import os
+import signal
+import sys
+import threading
+import time
+from multiprocessing.connection import Connection
+from typing import Any, NoReturn
+
+from flamespawn import _rank
+
+FOREVER = 600
+
+
+def nothing(rank: int, *args: object) -> None:
+    pass
+
+
+def wait_forever(rank: int, *args: object) -> None:
+    time.sleep(FOREVER)
+
+
+def send_rank(rank: int, pipe: Connection, *rest: object) -> None:
+    pipe.send((rank, *rest))
+
+
+def wait_for_release(rank: int, pipes: list[Connection]) -> None:
+    """Run until the test sends something to this rank, or goes away."""
+    with contextlib.suppress(EOFError):
+        pipes[rank].recv()
+
+
+def announce_and_wait(rank: int, pipe: Connection) -> None:
+    pipe.send(rank)
+    time.sleep(FOREVER)
+
+
+def raise_in(rank: int, culprit: int, error: BaseException) -> None:
+    """Raise in one rank while the others wait."""
+    if rank == culprit:
+        raise error
+    time.sleep(FOREVER)
+
+
+def call_in(rank: int, culprit: int, function: Any, *args: object) -> None:
+    """Call a function in one rank while the others wait."""
+    if rank == culprit:
+        function(*args)
+    else:
+        time.sleep(FOREVER)
+
+
+def die(signum: int) -> None:
+    faulthandler.disable()
+    os.kill(os.getpid(), signum)
+    time.sleep(FOREVER)
+
+
+def raise_value_error(message: str = "wrong value") -> NoReturn:
+    raise ValueError(message)
+
+
+def raise_long(size: int) -> NoReturn:
+    raise ValueError("x" * size)
+
+
+class Unpicklable(Exception):
+    def __reduce__(self) -> NoReturn:
+        msg = "cannot be pickled"
+        raise TypeError(msg)
+
+
+class NotUnpicklable(Exception):
+    """Its pickle calls the class with one argument, which it does not take."""
+
+    def __init__(self, one: int, two: int) -> None:
+        super().__init__(f"{one} and {two}")
+
+
+class OnlyInTheRank(Exception):
+    """Comes out of its pickle in the process that raised it only."""
+
+    def __init__(self, pid: int | None = None) -> None:
+        if pid not in {None, os.getpid()}:
+            sys.exit("not here")
+        super().__init__(os.getpid())
+
+
+class BrokenStr(Exception):
+    def __str__(self) -> NoReturn:
+        raise RuntimeError
+
+
+class Evil(Exception):
+    """Raises a BaseException that nobody expects from a pickle."""
+
+    def __reduce__(self) -> NoReturn:
+        raise KeyboardInterrupt
+
+
+def raise_unpicklable() -> NoReturn:
+    raise Unpicklable("the message")
+
+
+def raise_not_unpicklable() -> NoReturn:
+    raise NotUnpicklable(1, 2)
+
+
+def raise_only_in_the_rank() -> NoReturn:
+    raise OnlyInTheRank
+
+
+def raise_broken_str() -> NoReturn:
+    raise BrokenStr
+
+
+def raise_evil() -> NoReturn:
+    raise Evil("the message")
+
+
+def raise_local_class() -> NoReturn:
+    class LocalError(Exception):
+        pass
+
+    raise LocalError("the message")
+
+
+def raise_with_note_and_cause() -> NoReturn:
+    try:
+        raise_value_error("the cause")
+    except ValueError as cause:
+        error = RuntimeError("the effect")
+        error.add_note("the note")
+        raise error from cause
+
+
+def raise_group() -> NoReturn:
+    raise ExceptionGroup("the group", [ValueError("first"), TypeError("second")])
+
+
+def raise_then_hang_at_exit() -> NoReturn:
+    atexit.register(time.sleep, FOREVER)
+    raise_value_error()
+
+
+def raise_then_hang_in_a_thread() -> NoReturn:
+    threading.Thread(target=time.sleep, args=(FOREVER,)).start()
+    raise_value_error()
+
+
+def ignore_sigterm(rank: int, pipe: Connection) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    pipe.send(rank)
+    while True:
+        time.sleep(FOREVER)
+
+
+def ignore_sigterm_and_fail(rank: int, culprit: int) -> None:
+    if rank == culprit:
+        raise_value_error()
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    while True:
+        time.sleep(FOREVER)
+
+
+def fail_on_sigterm(rank: int, pipes: list[Connection]) -> None:
+    """Rank 0 fails when released; the others answer SIGTERM with an exception of their own."""
+
+    def raise_victim(signum: int, frame: object) -> NoReturn:
+        msg = "I am only a victim"
+        raise ConnectionResetError(msg)
+
+    if rank == 0:
+        pipes[0].recv()
+        raise_value_error()
+    signal.signal(signal.SIGTERM, raise_victim)
+    pipes[rank].send("ready")
+    time.sleep(FOREVER)
+
+
+def fork_and_return(rank: int, pipe: Connection) -> None:
+    """Return in a forked child of the rank, too; then the rank raises."""
+    pid = os.fork()
+    if pid == 0:
+        return
+    os.waitpid(pid, 0)
+    raise_value_error()
+
+
+def leave_grandchild(rank: int, pipe: Connection) -> None:
+    """End while a forked child, whose pid is sent, still holds every descriptor of the rank."""
+    pid = os.fork()
+    if pid == 0:
+        time.sleep(FOREVER)
+        os._exit(0)
+    pipe.send(pid)
+
+
+def report_pipe() -> int:
+    """Return the descriptor on which this rank reports."""
+    frame = sys._getframe()
+    while frame.f_code is not _rank.run.__code__:
+        assert frame.f_back is not None
+        frame = frame.f_back
+    return int(frame.f_locals["pipe"].fileno())
+
+
+def write_rubbish(data: bytes) -> NoReturn:
+    """Write something else into the report pipe, and end as if all were well."""
+    os.write(report_pipe(), data)
+    os._exit(0)
+
+
+def close_pipe_and_raise() -> NoReturn:
+    os.close(report_pipe())
+    raise_value_error()
+
+
+def close_pipe_and_return() -> None:
+    os.close(report_pipe())
+
+
+# What a user's own wrapper does with processes and queues of multiprocessing.
+
+
+def put_and_exit(queue: Any, text: str, code: int) -> None:
+    queue.put(text)
+    if hasattr(queue, "close") and hasattr(queue, "join_thread"):
+        queue.close()
+        queue.join_thread()
+    sys.exit(code)
+
+
+def put_and_hang(queue: Any, text: str) -> None:
+    queue.put(text)
+    time.sleep(FOREVER)
+
+
+def exit_with(code: int) -> None:
+    sys.exit(code)
+
+
+def sleep_forever() -> None:
+    time.sleep(FOREVER)

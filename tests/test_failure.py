@@ -1,0 +1,347 @@
+"""Failures: what join raises, which rank it names, and what becomes of the others."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from multiprocessing import Pipe
+from typing import Any
+
+import pytest
+
+import conftest
+import flamespawn
+import jobs
+
+pytestmark = pytest.mark.usefixtures("mechanism")
+
+START_METHODS = ["fork", "spawn", "forkserver"]
+
+
+def fail(
+    fn: Any,
+    args: tuple[Any, ...] = (),
+    nprocs: int = 3,
+    expected: type[flamespawn.ProcessException] = flamespawn.ProcessException,
+    **options: Any,
+) -> Any:
+    """Run a job that must fail, check that no rank is left, and return what was raised."""
+    with pytest.raises(expected) as caught:
+        flamespawn.start_processes(fn, args, nprocs, **{"start_method": "fork", **options})
+    assert conftest.children() == set()
+    return caught.value
+
+
+@pytest.mark.parametrize("start_method", START_METHODS)
+def test_an_exception_in_a_rank(start_method: str) -> None:
+    """The exception arrives with its text, its object, and the rank that raised it."""
+    error = fail(
+        jobs.call_in,
+        (1, jobs.raise_value_error),
+        expected=flamespawn.ProcessRaisedException,
+        start_method=start_method,
+    )
+
+    assert error.error_index == 1
+    assert error.pid == error.error_pid == error.fates[1].pid
+    assert error.msg == str(error)
+    assert error.msg.startswith(
+        "\n\n-- Process 1 terminated with the following error:\nTraceback (most recent call last):"
+    )
+    assert error.msg.endswith("ValueError: wrong value\n")
+    assert "_rank.py" not in error.msg
+    assert isinstance(error.__cause__, ValueError)
+    assert error.__cause__.args == ("wrong value",)
+    assert (error.error_type, error.error_message) == ("ValueError", "wrong value")
+    assert error.msg.endswith(error.error_traceback)
+
+
+@pytest.mark.parametrize("start_method", START_METHODS)
+@pytest.mark.parametrize(
+    ("function", "argument", "message", "exit_code", "signal_name"),
+    [
+        (sys.exit, 3, "process 1 terminated with exit code 3", 3, None),
+        (sys.exit, -1, "process 1 terminated with exit code 255", 255, None),
+        (sys.exit, "a message", "process 1 terminated with exit code 1", 1, None),
+        (os._exit, 4, "process 1 terminated with exit code 4", 4, None),
+        (os._exit, 0, "process 1 terminated with exit code 0", 0, None),
+        (jobs.die, signal.SIGKILL, "process 1 terminated with signal SIGKILL", -9, "SIGKILL"),
+        (jobs.die, signal.SIGSEGV, "process 1 terminated with signal SIGSEGV", -11, "SIGSEGV"),
+    ],
+)
+def test_an_end_without_completion(
+    start_method: str,
+    function: Any,
+    argument: object,
+    message: str,
+    exit_code: int,
+    signal_name: str | None,
+) -> None:
+    """A rank that exits or dies before its function has returned has failed, exit code 0 or not."""
+    error = fail(
+        jobs.call_in,
+        (1, function, argument),
+        expected=flamespawn.ProcessExitedException,
+        start_method=start_method,
+    )
+
+    assert str(error) == message
+    assert (error.error_index, error.exit_code, error.signal_name) == (1, exit_code, signal_name)
+
+
+@pytest.mark.parametrize("code", [0, None, False])
+def test_exit_with_success(code: object) -> None:
+    """SystemExit with a code that means success is a success."""
+    flamespawn.start_processes(jobs.call_in, (0, sys.exit, code), 1, start_method="fork")
+
+
+def test_an_interrupted_rank_has_failed() -> None:
+    """SIGINT in one rank is a failure of that rank, and shows where it was interrupted."""
+    error = fail(jobs.call_in, (0, jobs.die, signal.SIGINT))
+
+    assert isinstance(error, flamespawn.ProcessRaisedException)
+    assert error.error_type == "KeyboardInterrupt"
+    assert isinstance(error.__cause__, KeyboardInterrupt)
+
+
+def test_the_fate_of_every_rank() -> None:
+    """The exception lists all ranks, and marks those that the launcher stopped."""
+    error = fail(jobs.call_in, (1, jobs.raise_value_error), 4)
+
+    assert [fate.index for fate in error.fates] == [0, 1, 2, 3]
+    assert [fate.stopped for fate in error.fates] == [True, False, True, True]
+    assert error.fates[1].error == "ValueError"
+    assert error.fates[1].exit_code == 1
+    assert error.fates[0].signal_name == "SIGTERM"
+    assert all(fate.ended and fate.max_rss > 0 for fate in error.fates)
+    assert error.__notes__ == [
+        "How each rank ended:\n"
+        "  ranks 0, 2-3: ended by signal SIGTERM, stopped by the launcher\n"
+        "  rank 1: raised ValueError"
+    ]
+
+
+def test_ranks_that_were_done_are_not_stopped() -> None:
+    """A rank that had completed before the failure is told apart from those stopped."""
+    ours, theirs = zip(*(Pipe() for _ in range(2)))
+    context = flamespawn.start_processes(
+        jobs.fail_on_sigterm, (list(theirs),), 2, join=False, start_method="fork"
+    )
+    ours[1].recv()
+    ours[0].send("fail")
+
+    with pytest.raises(flamespawn.ProcessRaisedException) as caught:
+        while not context.join():
+            pass
+
+    assert caught.value.error_index == 0
+    assert caught.value.fates[1].error == "ConnectionResetError"
+    assert caught.value.fates[1].stopped
+    for pipe in (*ours, *theirs):
+        pipe.close()
+
+
+@pytest.mark.parametrize("first", [0, 1, 2])
+def test_the_first_failure_is_named_when_the_launcher_looks_late(first: int) -> None:
+    """Of several failures that have all been reported, the earliest is named."""
+    ours, theirs = zip(*(Pipe() for _ in range(3)))
+    context = flamespawn.start_processes(
+        release_then_raise, (list(theirs),), 3, join=False, start_method="fork"
+    )
+    for rank in [first, *({0, 1, 2} - {first})]:
+        ours[rank].send("fail")
+        os.waitid(os.P_PID, context.pids()[rank], os.WEXITED | os.WNOWAIT)
+
+    with pytest.raises(flamespawn.ProcessRaisedException) as caught:
+        context.join()
+
+    assert caught.value.error_index == first
+    assert [fate.error for fate in caught.value.fates] == ["ValueError"] * 3
+    for pipe in (*ours, *theirs):
+        pipe.close()
+
+
+def release_then_raise(rank: int, pipes: list[Any]) -> None:
+    pipes[rank].recv()
+    jobs.raise_value_error()
+
+
+def test_the_first_death_is_named_when_the_launcher_looks_late(mechanism: str) -> None:
+    """Of several ranks that died without a word, the one that died first is named."""
+    if mechanism == "threads":
+        pytest.skip("the order of deaths that nobody waited for is known from pidfds only")
+    context = flamespawn.start_processes(
+        jobs.wait_forever, nprocs=4, join=False, start_method="fork"
+    )
+    for rank in (3, 0, 2, 1):
+        pid = context.pids()[rank]
+        os.kill(pid, signal.SIGKILL)
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+
+    with pytest.raises(flamespawn.ProcessExitedException) as caught:
+        context.join()
+
+    assert caught.value.error_index == 3
+
+
+def test_later_joins_raise_the_same() -> None:
+    """The failure is stored: each join raises it again, as an exception of its own."""
+    context = flamespawn.start_processes(
+        jobs.call_in, (2, jobs.raise_value_error), 3, join=False, start_method="fork"
+    )
+    caught = []
+    for timeout in (None, 0, None):
+        with pytest.raises(flamespawn.ProcessRaisedException) as info:
+            context.join(timeout)
+        caught.append(info.value)
+
+    assert {str(error) for error in caught} == {str(caught[0])}
+    assert {error.fates for error in caught} == {caught[0].fates}
+    assert caught[0].error_index == 2
+    assert len({id(error) for error in caught}) == 3
+
+
+@pytest.mark.parametrize(
+    "function", [jobs.raise_then_hang_at_exit, jobs.raise_then_hang_in_a_thread]
+)
+@pytest.mark.parametrize("start_method", ["fork", "spawn"])
+def test_the_report_counts_and_not_the_exit(function: Any, start_method: str) -> None:
+    """A rank that hangs after it has raised delays the exception by no more than the grace."""
+    start = time.monotonic()
+    error = fail(
+        jobs.call_in, (0, function), 2, start_method=start_method, grace_period=0.2
+    )
+
+    assert error.error_type == "ValueError"
+    assert time.monotonic() - start < 20
+
+
+def test_sigterm_that_is_ignored_is_followed_by_sigkill() -> None:
+    """Ranks that ignore SIGTERM are killed when the grace period is over."""
+    here, there = Pipe()
+    context = flamespawn.start_processes(
+        jobs.ignore_sigterm, (there,), 2, join=False, start_method="fork", grace_period=0.3
+    )
+    for _ in range(2):
+        here.recv()
+    os.kill(context.pids()[1], signal.SIGKILL)
+    start = time.monotonic()
+
+    with pytest.raises(flamespawn.ProcessExitedException, match="process 1 .* SIGKILL") as caught:
+        context.join()
+
+    assert 0.3 <= time.monotonic() - start < 10
+    assert caught.value.fates[0].signal_name == "SIGKILL"
+    assert [fate.stopped for fate in caught.value.fates] == [True, False]
+    here.close()
+    there.close()
+
+
+def test_the_grace_period_of_a_join() -> None:
+    """join(grace_period=...) overrides what the context was started with."""
+    here, there = Pipe()
+    context = flamespawn.start_processes(
+        jobs.ignore_sigterm, (there,), 2, join=False, start_method="fork", grace_period=300
+    )
+    for _ in range(2):
+        here.recv()
+    os.kill(context.pids()[0], signal.SIGKILL)
+    start = time.monotonic()
+
+    with pytest.raises(flamespawn.ProcessExitedException):
+        context.join(grace_period=0.1)
+
+    assert time.monotonic() - start < 20
+    here.close()
+    there.close()
+
+
+def test_the_timeout_bounds_a_join_that_meets_a_failure() -> None:
+    """A time-out that ends before the ranks are stopped ends the call; the next goes on."""
+    here, there = Pipe()
+    context = flamespawn.start_processes(
+        jobs.ignore_sigterm, (there,), 2, join=False, start_method="fork", grace_period=1.0
+    )
+    for _ in range(2):
+        here.recv()
+    os.kill(context.pids()[0], signal.SIGKILL)
+    start = time.monotonic()
+    early = [context.join(0.05), context.join(0)]
+    with pytest.raises(flamespawn.ProcessExitedException):
+        while not context.join(0.1):
+            pass
+
+    assert early == [False, False]
+    assert 1.0 <= time.monotonic() - start < 20
+    here.close()
+    there.close()
+
+
+def test_an_exit_code_after_completion_is_a_failure() -> None:
+    """A rank whose function returned, and that then crashes on its way out, has not ended well."""
+    error = fail(crash_at_exit, nprocs=1)
+
+    assert str(error) == "process 0 terminated with signal SIGKILL"
+    assert error.fates[0].done
+
+
+def crash_at_exit(rank: int) -> None:
+    from multiprocessing import util
+
+    util.Finalize(None, os.kill, (os.getpid(), signal.SIGKILL), exitpriority=1)
+
+
+def test_a_process_that_fn_forks_is_not_the_rank() -> None:
+    """When a forked child of the rank returns from fn, nothing is reported on the rank's behalf."""
+    here, there = Pipe()
+    error = fail(jobs.fork_and_return, (there,), 1)
+
+    assert error.error_type == "ValueError"
+    here.close()
+    there.close()
+
+
+def test_an_interrupt_while_ranks_are_joined_stops_them() -> None:
+    """With join=True, an interrupt ends the ranks before it passes."""
+    here, there = Pipe()
+
+    def interrupt(signum: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    old = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        with pytest.raises(KeyboardInterrupt):
+            flamespawn.start_processes(jobs.wait_forever, nprocs=3, start_method="fork")
+    finally:
+        signal.signal(signal.SIGALRM, old)
+    assert conftest.children() == set()
+    here.close()
+    there.close()
+
+
+def test_a_second_interrupt_kills_at_once() -> None:
+    """While ranks that ignore SIGTERM are being stopped, another interrupt does not wait for them."""
+    here, there = Pipe()
+
+    def interrupt(signum: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    old = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        context = flamespawn.start_processes(
+            jobs.ignore_sigterm, (there,), 2, join=False, start_method="fork", grace_period=300
+        )
+        for _ in range(2):
+            here.recv()
+        signal.setitimer(signal.ITIMER_REAL, 0.05, 0.2)
+        with pytest.raises(KeyboardInterrupt), context:
+            context.join()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, old)
+    assert conftest.children() == set()
+    here.close()
+    there.close()

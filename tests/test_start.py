@@ -1,0 +1,190 @@
+"""Starting ranks: arguments, start methods, and starts that fail."""
+
+from __future__ import annotations
+
+import functools
+import multiprocessing
+import threading
+from typing import Any
+
+import pytest
+
+import conftest
+import flamespawn
+import jobs
+
+START_METHODS = ["spawn", "fork", "forkserver"]
+
+
+@pytest.mark.parametrize("start_method", START_METHODS)
+@pytest.mark.parametrize("kind", [tuple, list])
+def test_ranks_run_fn_with_index_and_args(start_method: str, kind: type) -> None:
+    """Each rank calls fn(i, *args), with a tuple or a list of arguments."""
+    here, there = multiprocessing.Pipe(duplex=False)
+    args = kind((there, "a", {"b": 1}))
+
+    assert flamespawn.start_processes(jobs.send_rank, args, 3, start_method=start_method) is None
+
+    received = sorted(here.recv() for _ in range(3))
+    assert received == [(rank, "a", {"b": 1}) for rank in range(3)]
+    here.close()
+    there.close()
+
+
+def test_spawn_starts_fresh_interpreters() -> None:
+    """spawn() runs the ranks and returns None once they are done."""
+    here, there = multiprocessing.Pipe(duplex=False)
+
+    assert flamespawn.spawn(jobs.send_rank, (there,), nprocs=2) is None
+
+    assert sorted(here.recv() for _ in range(2)) == [(0,), (1,)]
+    here.close()
+    there.close()
+
+
+def test_spawn_without_join_returns_a_running_context() -> None:
+    """With join=False the ranks are running, and their pids are in the order of the ranks."""
+    context = flamespawn.start_processes(
+        jobs.wait_forever, nprocs=3, join=False, start_method="fork"
+    )
+
+    assert context.pids() == [process.pid for process in context.processes]
+    assert conftest.children() == set(context.pids())
+    assert list(context.sentinels.values()) == [0, 1, 2]
+    assert repr(context) == "<ProcessContext: 3 of 3 ranks running>"
+    context.kill()
+    with pytest.raises(flamespawn.ProcessExitedException):
+        context.join()
+
+
+def test_spawn_with_another_start_method_warns_and_spawns() -> None:
+    """spawn(start_method=...) is accepted, warned about and not followed, as in torch."""
+    with pytest.warns(FutureWarning, match="start_method='spawn'.*'fork'"):
+        context = flamespawn.spawn(jobs.nothing, join=False, start_method="fork")
+
+    assert context is not None
+    assert type(context.processes[0]).__name__ == "SpawnProcess"
+    assert context.join()
+
+
+WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
+    ({"fn": 5}, TypeError, "fn must be callable, not int"),
+    ({"fn": None}, TypeError, "fn must be callable, not NoneType"),
+    ({"args": "abc"}, TypeError, "args must be a tuple or a list, not str"),
+    ({"args": 5}, TypeError, "args must be a tuple or a list, not int"),
+    ({"args": None}, TypeError, "args must be a tuple or a list"),
+    ({"args": {1: 2}}, TypeError, "args must be a tuple or a list, not dict"),
+    ({"nprocs": 0}, ValueError, "nprocs must be at least 1, not 0"),
+    ({"nprocs": -3}, ValueError, "nprocs must be at least 1, not -3"),
+    ({"nprocs": 2.0}, TypeError, "nprocs must be a whole number, not float"),
+    ({"nprocs": True}, TypeError, "nprocs must be a whole number, not bool"),
+    ({"nprocs": "2"}, TypeError, "nprocs must be a whole number, not str"),
+    ({"nprocs": None}, TypeError, "nprocs must be a whole number, not NoneType"),
+    ({"join": "no"}, TypeError, "join must be True or False, not str"),
+    ({"daemon": 0}, TypeError, "daemon must be True or False, not int"),
+    ({"start_method": "xyz"}, ValueError, "start_method must be one of .*, not 'xyz'"),
+    ({"start_method": None}, TypeError, "start_method must be a string, not NoneType"),
+    ({"grace_period": float("nan")}, ValueError, "grace_period must be a number .*, not NaN"),
+    ({"grace_period": "1"}, TypeError, "grace_period must be a number of seconds, not str"),
+]
+
+
+@pytest.mark.parametrize("function", [flamespawn.spawn, flamespawn.start_processes])
+@pytest.mark.parametrize(
+    ("wrong", "error", "message"), WRONG, ids=[str(wrong) for wrong, *_ in WRONG]
+)
+def test_wrong_arguments_are_named_before_anything_starts(
+    function: Any, wrong: dict[str, Any], error: type[Exception], message: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An argument of the wrong kind is refused by name, and no process has been made."""
+    made: list[object] = []
+    monkeypatch.setattr(
+        multiprocessing.process.BaseProcess, "start", lambda process: made.append(process)
+    )
+    arguments = {"fn": jobs.nothing, "nprocs": 2} | wrong
+
+    with pytest.raises(error, match=message):
+        function(**arguments)
+
+    assert made == []
+
+
+def test_integers_of_other_libraries_are_whole_numbers() -> None:
+    """nprocs takes anything that is an index, as numpy's integers are."""
+
+    class Two:
+        def __index__(self) -> int:
+            return 2
+
+    context = flamespawn.start_processes(
+        jobs.nothing, nprocs=Two(), join=False, start_method="fork"  # type: ignore[arg-type]
+    )
+
+    assert len(context.processes) == 2
+    with context:
+        pass
+
+
+@pytest.mark.parametrize("start_method", ["spawn", "forkserver"])
+def test_unpicklable_arguments_start_nothing(start_method: str) -> None:
+    """An argument that cannot be pickled raises, and no rank is left."""
+    with pytest.raises(TypeError, match="pickle"):
+        flamespawn.start_processes(
+            jobs.nothing, (threading.Lock(),), 2, start_method=start_method
+        )
+
+    assert conftest.children() == set()
+
+
+class FailsAt:
+    """An argument that refuses to be sent to the third rank."""
+
+    sent = 0
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        FailsAt.sent += 1
+        if FailsAt.sent == 3:
+            msg = "no third rank"
+            raise OSError(msg)
+        return (int, ())
+
+
+def test_a_start_that_fails_halfway_leaves_no_rank() -> None:
+    """When rank 2 cannot be started, ranks 0 and 1 are gone when the exception arrives."""
+    FailsAt.sent = 0
+
+    with pytest.raises(OSError, match="no third rank"):
+        flamespawn.start_processes(jobs.wait_forever, (FailsAt(),), 4, start_method="spawn")
+
+    assert conftest.children() == set()
+
+
+def test_daemon_ranks_are_daemonic_and_start_no_others() -> None:
+    """daemon=True is the processes' daemon flag; starting ranks from one is refused by name."""
+    with pytest.raises(flamespawn.ProcessRaisedException, match="a daemonic process cannot start"):
+        flamespawn.start_processes(
+            jobs.call_in,
+            (0, functools.partial(flamespawn.start_processes, jobs.nothing, start_method="fork")),
+            daemon=True,
+            start_method="fork",
+        )
+
+
+def test_non_daemon_ranks_may_start_ranks() -> None:
+    """Nested jobs work, and the inner failure comes through both levels."""
+    inner = functools.partial(
+        flamespawn.start_processes,
+        jobs.call_in,
+        (1, jobs.raise_value_error, "inner"),
+        2,
+        start_method="fork",
+    )
+
+    with pytest.raises(flamespawn.ProcessRaisedException) as caught:
+        flamespawn.start_processes(jobs.call_in, (0, inner), 2, start_method="fork")
+
+    assert caught.value.error_type == "flamespawn.ProcessRaisedException"
+    assert isinstance(caught.value.__cause__, flamespawn.ProcessRaisedException)
+    assert caught.value.__cause__.error_index == 1
+    assert "ValueError: inner" in str(caught.value)
