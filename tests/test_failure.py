@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
 import sys
@@ -115,7 +116,8 @@ def test_the_fate_of_every_rank() -> None:
     assert error.fates[1].error == "ValueError"
     assert error.fates[1].exit_code == 1
     assert error.fates[0].signal_name == "SIGTERM"
-    assert all(fate.ended and fate.max_rss > 0 for fate in error.fates)
+    assert all(fate.ended for fate in error.fates)
+    assert error.fates[1].max_rss > 0
     assert error.__notes__ == [
         "How each rank ended:\n"
         "  ranks 0, 2-3: ended by signal SIGTERM, stopped by the launcher\n"
@@ -161,6 +163,62 @@ def test_the_first_failure_is_named_when_the_launcher_looks_late(first: int) -> 
     assert [fate.error for fate in caught.value.fates] == ["ValueError"] * 3
     for pipe in (*ours, *theirs):
         pipe.close()
+
+
+def test_a_culprit_that_has_to_be_stopped_stays_the_culprit() -> None:
+    """A rank that has raised and then lingers is not taken for a victim of its own teardown."""
+    ours, theirs = zip(*(Pipe() for _ in range(2)))
+    context = flamespawn.start_processes(
+        linger_or_abort, (list(theirs),), 2, join=False, start_method="fork", grace_period=20
+    )
+    ours[1].recv()
+    ours[0].send("fail")
+
+    with pytest.raises(flamespawn.ProcessRaisedException) as caught:
+        while not context.join():
+            pass
+
+    assert caught.value.error_index == 0
+    assert [fate.describe() for fate in caught.value.fates] == [
+        "raised ValueError",
+        "ended by signal SIGABRT",
+    ]
+    for pipe in (*ours, *theirs):
+        pipe.close()
+
+
+def linger_or_abort(rank: int, pipes: list[Any]) -> None:
+    """Rank 0 raises and then does not end by itself; rank 1 aborts when it is told to stop."""
+    faulthandler.disable()
+    if rank == 0:
+        pipes[0].recv()
+        jobs.raise_then_hang_in_a_thread()
+    signal.signal(signal.SIGTERM, lambda *_: os.abort())
+    pipes[1].send("ready")
+    time.sleep(jobs.FOREVER)
+
+
+def test_an_end_before_the_function_was_called() -> None:
+    """A rank that could not even start its function says where to look."""
+    error = fail(jobs.nothing, (FailsToArrive(),), 1, start_method="spawn")
+
+    assert str(error) == "process 0 terminated with exit code 1"
+    assert error.__notes__ == [
+        "Rank 0 ended before its function was called; the reason is on its stderr."
+    ]
+
+
+class FailsToArrive:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (int, ("not a number",))
+
+
+def test_the_message_of_an_exit() -> None:
+    """What sys.exit() was given is shown with the exit code."""
+    error = fail(jobs.call_in, (0, sys.exit, "no data at all"), 1)
+
+    assert str(error) == "process 0 terminated with exit code 1"
+    assert error.__notes__ == ["Rank 0 exited with the message: no data at all"]
 
 
 def release_then_raise(rank: int, pipes: list[Any]) -> None:

@@ -139,7 +139,7 @@ def frames(rank: int = 7) -> bytes:
         writer = _report.ReportWriter(write_end, rank)
         writer.started()
         writer.done()
-        writer.exiting(3)
+        writer.exiting(3, "why")
         writer.failed(ValueError("wrong"))
         return os.read(read_end, 1 << 16)
     finally:
@@ -163,7 +163,7 @@ def test_reports_survive_the_pipe() -> None:
     assert isinstance(started, _report.Started)
     assert isinstance(done, _report.Done)
     assert isinstance(exiting, _report.Exiting)
-    assert exiting.code == 3
+    assert (exiting.code, exiting.message) == (3, "why")
     assert isinstance(failed, _report.Failed)
     assert (failed.error_type, failed.message) == ("ValueError", "wrong")
     assert isinstance(failed.load_exception(), ValueError)

@@ -29,7 +29,7 @@ class Member:
     Attributes:
         index: the rank.
         ended: whether its process has ended and its status has been taken over.
-        signalled: the signals that the launcher has sent to it.
+        signals: the signals that the launcher has sent to it.
         failed_at: when it failed, in nanoseconds of the monotonic clock, or None. The rank's own
             time stamp where it made a report, otherwise the time at which its end was seen.
     """
@@ -44,7 +44,8 @@ class Member:
         self.sentinel = process.sentinel
         self.source = source
         self.ended = False
-        self.signalled: list[int] = []
+        self.signals: list[int] = []
+        self._first_signal_at: int | None = None
         self.failed_at: int | None = None
         self._exit_code: int | None = None
         self._core_dumped = False
@@ -116,16 +117,22 @@ class Member:
     @property
     def was_stopped(self) -> bool:
         """Whether the launcher ended it, rather than the rank itself or somebody else."""
-        if not self.signalled or self.success:
+        if self._first_signal_at is None or self.success:
             return False
+        final = self.source.final
+        if isinstance(final, Failed | Exiting):
+            return final.time_ns > self._first_signal_at
         if self._exit_code is not None and self._exit_code < 0:
-            return -self._exit_code in self.signalled
+            return -self._exit_code in self.signals
         return True
 
     def signal(self, process_set: ProcSet, signum: int) -> None:
         """Send a signal, unless the process has ended."""
+        now = time.monotonic_ns()
         if not self.ended and process_set.signal(self.index, signum):
-            self.signalled.append(signum)
+            self.signals.append(signum)
+            if self._first_signal_at is None:
+                self._first_signal_at = now
 
     def fate(self) -> Fate:
         code = self._exit_code
@@ -172,6 +179,14 @@ class Member:
             if name
             else f"terminated with exit code {code}"
         )
-        return ProcessExitedException(
+        exited = ProcessExitedException(
             f"process {self.index} {how}", self.index, self.pid, code, name
         )
+        if isinstance(final, Exiting) and final.message:
+            exited.add_note(f"Rank {self.index} exited with the message: {final.message}")
+        if self.source.must_report and self.source.started is None:
+            exited.add_note(
+                f"Rank {self.index} ended before its function was called; "
+                "the reason is on its stderr."
+            )
+        return exited

@@ -6,10 +6,9 @@ in csrc/procset.h; what to do about it is decided in `flamespawn._context`.
 """
 
 import os
-import warnings
 
 from cpython.bytearray cimport PyByteArray_AsString, PyByteArray_Resize
-from cpython.exc cimport PyErr_CheckSignals
+from cpython.exc cimport PyErr_CheckSignals, PyErr_WarnEx
 from libc.stdint cimport int64_t
 
 from flamespawn._procset cimport (
@@ -98,11 +97,10 @@ cdef class ProcSet:
         check(procset_open(features, &self._set))
 
     def __dealloc__(self):
+        cdef procset *unclosed = self._set
         self._set = procset_close(self._set)
-
-    def __del__(self):
-        if self._set != NULL:
-            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self)
+        if unclosed != NULL:
+            PyErr_WarnEx(ResourceWarning, "unclosed flamespawn._native.ProcSet", 1)
 
     cdef procset *_open(self) except NULL:
         if self._set == NULL:

@@ -23,6 +23,7 @@ class ErrorSource(Protocol):
     """What the context needs of an error queue."""
 
     buffer: bytearray
+    started: Started | None
     final: Report | None
     corrupt: str | None
     must_report: bool
@@ -119,6 +120,7 @@ class ForeignQueue:
         self._queue = user_queue
         self._fd = _multiprocessing.reader_fileno(user_queue)
         self.buffer = bytearray()
+        self.started: Started | None = None
         self.final: Report | None = None
         self.corrupt: str | None = None
 

@@ -30,12 +30,12 @@ def run(fn: Callable[..., object], rank: int, args: Sequence[Any], pipe: Connect
     except SystemExit as error:
         if os.getpid() != pid:
             raise
-        code = _exit_code(error)
+        code, message = _exit_code(error)
         if code == 0:
             report.done()
         else:
-            report.exiting(code)
-        sys.exit(code)
+            report.exiting(code, message)
+        raise
     except BaseException as error:
         # A process that fn has forked, and that came back here, is not the rank.
         if os.getpid() != pid:
@@ -48,15 +48,14 @@ def run(fn: Callable[..., object], rank: int, args: Sequence[Any], pipe: Connect
         report.done()
 
 
-def _exit_code(error: SystemExit) -> int:
-    """Return the exit code that the interpreter makes of a SystemExit, and show its message."""
+def _exit_code(error: SystemExit) -> tuple[int, str]:
+    """Return the exit code and the message that the interpreter makes of a SystemExit."""
     if error.code is None:
-        return 0
+        return 0, ""
     if isinstance(error.code, int):
         # The system keeps the low eight bits.
-        return error.code & 0xFF
-    print(error.code, file=sys.stderr)
-    return 1
+        return error.code & 0xFF, ""
+    return 1, str(error.code)
 
 
 def _report_failure(report: ReportWriter, error: BaseException) -> None:

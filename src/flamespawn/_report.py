@@ -49,9 +49,10 @@ class Done(Report):
 
 @dataclass(frozen=True, kw_only=True)
 class Exiting(Report):
-    """The function raised `SystemExit` with another code."""
+    """The function raised `SystemExit` with another code, or with a message."""
 
     code: int
+    message: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,8 +148,8 @@ class ReportWriter:
     def done(self) -> None:
         self._send(Done, b"")
 
-    def exiting(self, code: int) -> None:
-        self._send(Exiting, _CODE.pack(code))
+    def exiting(self, code: int, message: str = "") -> None:
+        self._send(Exiting, _CODE.pack(code), _encode(message))
 
     def failed(self, exception: BaseException) -> None:
         name, message, text = _describe(exception)
@@ -175,7 +176,7 @@ class ReportWriter:
 # -------------------------------------------------------------------------------- launcher's side
 
 _KINDS: list[type[Report]] = [Started, Done, Exiting, Failed]
-_BODY_LIMITS = {Started: 0, Done: 0, Exiting: _CODE.size, Failed: MAX_BODY}
+_BODY_LIMITS = {Started: 0, Done: 0, Exiting: MAX_BODY, Failed: MAX_BODY}
 
 
 def _split_fields(body: memoryview) -> list[bytes]:
@@ -240,9 +241,10 @@ def decode(buffer: bytearray, position: int) -> tuple[Report, int] | None:
         if kind is Failed:
             return _decode_failed(body, rank, pid, time_ns), end
         if kind is Exiting:
-            if size != _CODE.size:
+            if size < _CODE.size:
                 msg = "an exit code is cut off"
                 raise CorruptReportError(msg)
-            code = _CODE.unpack(body)[0]
-            return Exiting(rank=rank, pid=pid, time_ns=time_ns, code=code), end
+            (code,) = _CODE.unpack_from(body)
+            message = bytes(body[_CODE.size :]).decode(errors="replace")
+            return Exiting(rank=rank, pid=pid, time_ns=time_ns, code=code, message=message), end
     return kind(rank=rank, pid=pid, time_ns=time_ns), end

@@ -1,0 +1,199 @@
+"""Whole launchers, in processes of their own: interrupts, leaks, silence, refused system calls."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+import conftest
+
+RunLauncher = Callable[..., "subprocess.Popen[str]"]
+
+WAIT_FOR_MANY = """
+import sys, time
+import flamespawn, jobs
+
+if __name__ == "__main__":
+    context = flamespawn.start_processes(
+        jobs.wait_forever, nprocs=int(sys.argv[1]), join=False, start_method="fork"
+    )
+    if sys.argv[2] != "None":
+        flamespawn._context.features = lambda: 0
+    print(*context.pids(), flush=True)
+    try:
+        context.join()
+    except KeyboardInterrupt:
+        print(time.monotonic(), flush=True)
+        context.kill()
+        try:
+            context.join()
+        except flamespawn.ProcessExitedException as error:
+            print(len(error.fates), flush=True)
+"""
+
+
+def wait_until_asleep(pid: int) -> None:
+    """Wait until the main thread of a process sleeps in the kernel's wait."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        # The kernel tells nobody that a process has gone to sleep.
+        if Path(f"/proc/{pid}/wchan").read_text() in {"ep_poll", "do_epoll_wait"}:
+            return
+        if Path(f"/proc/{pid}/syscall").read_text().split()[0] in {"232", "281", "441", "22"}:
+            return
+        time.sleep(0.005)
+    pytest.fail("the launcher did not go to sleep")
+
+
+def test_ctrl_c_while_joining_1024_ranks(run_launcher: RunLauncher) -> None:
+    """SIGINT to a launcher that waits for 1024 ranks raises KeyboardInterrupt at once."""
+    launcher = run_launcher(WAIT_FOR_MANY, "1024", "None")
+    assert launcher.stdout is not None
+    pids = [int(pid) for pid in launcher.stdout.readline().split()]
+    wait_until_asleep(launcher.pid)
+
+    sent = time.monotonic()
+    os.kill(launcher.pid, signal.SIGINT)
+    seen = float(launcher.stdout.readline())
+
+    assert seen - sent < 1
+    assert int(launcher.stdout.readline()) == 1024
+    out, err = launcher.communicate(timeout=60)
+    assert (launcher.returncode, out, err) == (0, "", "")
+    assert not any(psutil.pid_exists(pid) for pid in pids)
+
+
+MANY_SHORT_RANKS = """
+import gc, json, os, resource, sys, threading
+import flamespawn, jobs
+
+def left_behind():
+    gc.collect()
+    return {
+        "descriptors": len(os.listdir("/proc/self/fd")),
+        "threads": len(os.listdir("/proc/self/task")),
+        "temporary": sorted(name for name in os.listdir("/tmp") if "spawn" in name),
+        "children": sorted(open(f"/proc/self/task/{os.getpid()}/children").read().split()),
+    }
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
+
+if __name__ == "__main__":
+    batch, rounds = 50, int(sys.argv[1]) // 50
+    for number in range(rounds):
+        flamespawn.start_processes(jobs.nothing, nprocs=batch, start_method="fork")
+        if number == rounds // 4:
+            before, memory = left_behind(), resident()
+    print(json.dumps([before, left_behind(), resident() - memory]))
+"""
+
+
+def test_ten_thousand_ranks_leave_nothing(run_launcher: RunLauncher) -> None:
+    """One launcher that has run 10,000 ranks is as it was: descriptors, children, memory."""
+    launcher = run_launcher(MANY_SHORT_RANKS, "10000")
+
+    out, err = launcher.communicate(timeout=conftest.WATCHDOG_SECONDS)
+
+    assert err == ""
+    before, after, growth = json.loads(out)
+    assert after == before
+    assert after["children"] == []
+    assert growth < 1 << 20
+
+
+def voluntary_switches(pid: int) -> int:
+    total = 0
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for line in (task / "status").read_text().splitlines():
+            if line.startswith("voluntary_ctxt_switches"):
+                total += int(line.split()[1])
+    return total
+
+
+@pytest.mark.parametrize("features", ["None", "0"])
+def test_nothing_wakes_a_waiting_launcher(run_launcher: RunLauncher, features: str) -> None:
+    """While ranks run, no thread of the launcher is scheduled once."""
+    launcher = run_launcher(WAIT_FOR_MANY, "64", features)
+    assert launcher.stdout is not None
+    launcher.stdout.readline()
+    wait_until_asleep(launcher.pid)
+
+    before = voluntary_switches(launcher.pid)
+    # What is tested is that nothing happens: there is no event to wait for.
+    time.sleep(2)
+
+    assert voluntary_switches(launcher.pid) == before
+
+
+REFUSED = {
+    "an old kernel": ("ENOSYS", "pidfd_open,pidfd_send_signal,epoll_pwait2,clone3"),
+    "a container": ("EPERM", "pidfd_open"),
+    "a container that lets open": ("EPERM", "pidfd_send_signal"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_where_the_kernel_refuses(case: str) -> None:
+    """The same tests pass under a real filter that refuses the calls behind the features."""
+    error, names = REFUSED[case]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    tests = ["tests/test_join.py", "tests/test_failure.py", "tests/test_by_hand.py"]
+
+    result = subprocess.run(
+        [sys.executable, "tests/seccomp.py", error, names, *command, *tests, "-k", "threads"],
+        cwd=conftest.HERE.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=conftest.WATCHDOG_SECONDS,
+    )
+
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_the_probe_sees_what_is_refused(case: str) -> None:
+    """Under each filter the probe says that there are no usable pidfds."""
+    error, names = REFUSED[case]
+    program = "from flamespawn import _native; print(_native.probe() & _native.FEATURE_PIDFD)"
+
+    result = subprocess.run(
+        [sys.executable, "tests/seccomp.py", error, names, sys.executable, "-c", program],
+        cwd=conftest.HERE.parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert result.stdout.strip() == "0"
+
+
+IMPORT_ONLY = """
+import os, signal, sys, threading
+before = (sorted(os.listdir("/proc/self/fd")), threading.active_count(),
+          [signal.getsignal(number) for number in signal.valid_signals()], dict(os.environ))
+import flamespawn
+after = (sorted(os.listdir("/proc/self/fd")), threading.active_count(),
+         [signal.getsignal(number) for number in signal.valid_signals()], dict(os.environ))
+assert before == after
+assert "torch" not in sys.modules
+"""
+
+
+def test_import_has_no_side_effects(run_launcher: RunLauncher) -> None:
+    """Importing opens nothing, starts nothing and handles no signal."""
+    launcher = run_launcher(IMPORT_ONLY)
+
+    assert launcher.communicate(timeout=30) == ("", "")
+    assert launcher.returncode == 0
