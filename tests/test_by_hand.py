@@ -147,6 +147,30 @@ def test_a_process_killed_in_the_middle_of_its_report() -> None:
     queue.close()
 
 
+@pytest.mark.parametrize(
+    ("data", "error"),
+    [
+        (b"\0\0\0\4abcd", flamespawn.ProcessRaisedException),
+        (b"\x80\0\0\0rubbish", flamespawn.ProcessExitedException),
+        (b"\xff\xff\xff\xff" + b"\x7f" * 20, flamespawn.ProcessExitedException),
+    ],
+)
+def test_rubbish_in_a_queue(data: bytes, error: type[Exception]) -> None:
+    """Bytes that no queue has sent make a failure and nothing worse."""
+    context: Any = multiprocessing.get_context("fork")
+    queue = context.SimpleQueue()
+    process = context.Process(target=write_bytes, args=(queue, data))
+    process.start()
+
+    with pytest.raises(error):
+        flamespawn.ProcessContext([process], [queue]).join()
+    queue.close()
+
+
+def write_bytes(queue: Any, data: bytes) -> None:
+    os.write(queue._writer.fileno(), data)
+
+
 def write_half(queue: Any) -> None:
     os.write(queue._writer.fileno(), b"\0\0\x10\0half")
     os.kill(os.getpid(), signal.SIGKILL)

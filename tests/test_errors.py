@@ -21,8 +21,17 @@ EXITED = ProcessExitedException("process 1 terminated", 1, 43, -9, "SIGKILL")
 
 def fields(error: Any) -> dict[str, Any]:
     names = (
-        "msg", "error_index", "pid", "error_pid", "fates", "__notes__", "exit_code",
-        "signal_name", "error_type", "error_message", "error_traceback",
+        "msg",
+        "error_index",
+        "pid",
+        "error_pid",
+        "fates",
+        "__notes__",
+        "exit_code",
+        "signal_name",
+        "error_type",
+        "error_message",
+        "error_traceback",
     )
     return {name: getattr(error, name, None) for name in names}
 

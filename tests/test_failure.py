@@ -268,9 +268,7 @@ def test_later_joins_raise_the_same() -> None:
 def test_the_report_counts_and_not_the_exit(function: Any, start_method: str) -> None:
     """A rank that hangs after it has raised delays the exception by no more than the grace."""
     start = time.monotonic()
-    error = fail(
-        jobs.call_in, (0, function), 2, start_method=start_method, grace_period=0.2
-    )
+    error = fail(jobs.call_in, (0, function), 2, start_method=start_method, grace_period=0.2)
 
     assert error.error_type == "ValueError"
     assert time.monotonic() - start < 20
@@ -381,7 +379,7 @@ def test_an_interrupt_while_ranks_are_joined_stops_them() -> None:
 
 
 def test_a_second_interrupt_kills_at_once() -> None:
-    """While ranks that ignore SIGTERM are being stopped, another interrupt does not wait for them."""
+    """While ranks that ignore SIGTERM are being stopped, another interrupt kills them."""
     here, there = Pipe()
 
     def interrupt(signum: int, frame: object) -> None:

@@ -75,9 +75,7 @@ def test_join_returns_when_a_rank_has_ended(start_method: str) -> None:
 @pytest.mark.parametrize("timeout", [None, 0, 1.5, float("inf"), 1e300])
 def test_join_after_the_end_returns_true_again(timeout: float | None) -> None:
     """A finished context can be joined any number of times."""
-    context = flamespawn.start_processes(
-        jobs.nothing, nprocs=2, join=False, start_method="fork"
-    )
+    context = flamespawn.start_processes(jobs.nothing, nprocs=2, join=False, start_method="fork")
     with context:
         pass
 
@@ -329,9 +327,7 @@ def test_sigchld_ignored(culprit: int | None) -> None:
             flamespawn.start_processes(jobs.nothing, nprocs=3, start_method="fork")
         else:
             with pytest.raises(flamespawn.ProcessExitedException, match="process 1 was reaped"):
-                flamespawn.start_processes(
-                    jobs.call_in, (1, os._exit, 0), 3, start_method="fork"
-                )
+                flamespawn.start_processes(jobs.call_in, (1, os._exit, 0), 3, start_method="fork")
     finally:
         signal.signal(signal.SIGCHLD, old)
 

@@ -20,9 +20,7 @@ START_METHODS = ["fork", "spawn", "forkserver"]
 
 def failure_of(function: Any, *args: object, start_method: str = "fork") -> Any:
     with pytest.raises(flamespawn.ProcessException) as caught:
-        flamespawn.start_processes(
-            jobs.call_in, (1, function, *args), 2, start_method=start_method
-        )
+        flamespawn.start_processes(jobs.call_in, (1, function, *args), 2, start_method=start_method)
     assert caught.value.error_index == 1
     return caught.value
 
@@ -220,7 +218,13 @@ def test_a_failure_with_the_wrong_number_of_fields() -> None:
 def test_decoding_does_not_unpickle() -> None:
     """Only load_exception looks into the pickle, and it takes exceptions only."""
     report = _report.Failed(
-        rank=0, pid=1, time_ns=0, error_type="", message="", traceback="", pickled=b"cos\ngetpid\n(tR."
+        rank=0,
+        pid=1,
+        time_ns=0,
+        error_type="",
+        message="",
+        traceback="",
+        pickled=b"cos\ngetpid\n(tR.",
     )
 
     assert report.load_exception() is None

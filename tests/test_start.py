@@ -94,7 +94,10 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ("wrong", "error", "message"), WRONG, ids=[str(wrong) for wrong, *_ in WRONG]
 )
 def test_wrong_arguments_are_named_before_anything_starts(
-    function: Any, wrong: dict[str, Any], error: type[Exception], message: str,
+    function: Any,
+    wrong: dict[str, Any],
+    error: type[Exception],
+    message: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """An argument of the wrong kind is refused by name, and no process has been made."""
@@ -111,14 +114,17 @@ def test_wrong_arguments_are_named_before_anything_starts(
 
 
 def test_integers_of_other_libraries_are_whole_numbers() -> None:
-    """nprocs takes anything that is an index, as numpy's integers are."""
+    """A number of processes is anything that is an index, as numpy's integers are."""
 
     class Two:
         def __index__(self) -> int:
             return 2
 
     context = flamespawn.start_processes(
-        jobs.nothing, nprocs=Two(), join=False, start_method="fork"  # type: ignore[arg-type]
+        jobs.nothing,
+        nprocs=Two(),
+        join=False,
+        start_method="fork",  # type: ignore[arg-type]
     )
 
     assert len(context.processes) == 2
@@ -130,9 +136,7 @@ def test_integers_of_other_libraries_are_whole_numbers() -> None:
 def test_unpicklable_arguments_start_nothing(start_method: str) -> None:
     """An argument that cannot be pickled raises, and no rank is left."""
     with pytest.raises(TypeError, match="pickle"):
-        flamespawn.start_processes(
-            jobs.nothing, (threading.Lock(),), 2, start_method=start_method
-        )
+        flamespawn.start_processes(jobs.nothing, (threading.Lock(),), 2, start_method=start_method)
 
     assert conftest.children() == set()
 

@@ -24,7 +24,8 @@ __all__ = [
 
 def __getattr__(name: str) -> str:
     if name == "__version__":
-        from importlib.metadata import version
+        # Not at the top: it costs more to import than everything else here.
+        from importlib.metadata import version  # noqa: PLC0415
 
         return version("flamespawn")
     msg = f"module {__name__!r} has no attribute {name!r}"

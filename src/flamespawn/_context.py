@@ -43,6 +43,7 @@ class ProcessContext:
         processes: started processes; rank *i* is `processes[i]`.
         error_queues: for each process a queue of `multiprocessing` that it puts a traceback into
             when it fails, or None. Reading from them is the context's business from now on.
+        grace_period: seconds between SIGTERM and SIGKILL when ranks have to be stopped.
 
     Attributes:
         processes: the processes.
@@ -54,7 +55,13 @@ class ProcessContext:
         TypeError, ValueError: the arguments do not fit; the message names which.
     """
 
-    def __init__(self, processes: Sequence[BaseProcess], error_queues: Sequence[Any]) -> None:
+    def __init__(
+        self,
+        processes: Sequence[BaseProcess],
+        error_queues: Sequence[Any],
+        *,
+        grace_period: float = DEFAULT_GRACE_PERIOD,
+    ) -> None:
         if not processes:
             msg = "processes must not be empty"
             raise ValueError(msg)
@@ -71,7 +78,7 @@ class ProcessContext:
         self._owner = os.getpid()
         self._turn = Turn()
         self._teardown: Teardown | None = None
-        self._grace_period = DEFAULT_GRACE_PERIOD
+        self._grace_period = check_seconds("grace_period", grace_period)
         self._ended = 0
         # The stored outcome; the exception is made anew for each join that raises it.
         self._finished = False
@@ -101,7 +108,7 @@ class ProcessContext:
                 pass
         finally:
             # The block has raised, or the wait was interrupted.
-            self._stop()
+            self.stop()
 
     # ---------------------------------------------------------------------------------- public
 
@@ -121,8 +128,8 @@ class ProcessContext:
         Args:
             timeout: seconds; None waits without limit, zero and less do not block. Bounds the
                 whole call.
-            grace_period: seconds between SIGTERM and SIGKILL if a failure makes it necessary; by
-                default what `start_processes` was given, or 5.
+            grace_period: seconds between SIGTERM and SIGKILL if a failure makes them necessary;
+                by default the context's.
 
         Returns:
             True when all ranks have been joined. False when some remain.
@@ -136,7 +143,7 @@ class ProcessContext:
 
         The exception names the rank that failed first. Every later `join` raises the same.
         `KeyboardInterrupt` and other exceptions of signal handlers pass at once and leave the
-        ranks running; `terminate`, `kill` and the `with` statement end them.
+        ranks running; `stop`, `kill` and the `with` statement end them.
         """
         self._check_owner()
         deadline = after(check_timeout("timeout", timeout))
@@ -167,6 +174,35 @@ class ProcessContext:
     def kill(self) -> None:
         """Send SIGKILL to all ranks that are running. Does not wait; see `terminate`."""
         self._signal_all(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """
+        End all ranks and wait for that: SIGTERM, and SIGKILL when the grace period is over.
+
+        Does not raise for how they ended; a later `join` does, because they have not completed.
+        A `KeyboardInterrupt` during this call kills them at once, and passes when they are gone.
+        """
+        self._check_owner()
+        if self._finished:
+            return
+        try:
+            if self._turn.take(None, lambda: self._finished):
+                if self._teardown is None:
+                    self._teardown = Teardown(self._members, self._grace_period)
+                self._advance(None, None)
+        except KeyboardInterrupt:
+            self.kill()
+            self._advance(None, 0.0)
+            raise
+        finally:
+            self._turn.give_up()
+
+    def _signal_all(self, signum: int) -> None:
+        self._check_owner()
+        for member in self._members:
+            if self._finished:
+                return
+            member.signal(self._set, signum)
 
     # --------------------------------------------------------------------------------- waiting
 
@@ -263,35 +299,6 @@ class ProcessContext:
 
     def _fates(self) -> tuple[Fate, ...]:
         return tuple(member.fate() for member in self._members)
-
-    # -------------------------------------------------------------------------------- stopping
-
-    def _signal_all(self, signum: int) -> None:
-        self._check_owner()
-        for member in self._members:
-            if self._finished:
-                return
-            member.signal(self._set, signum)
-
-    def _stop(self) -> None:
-        """
-        End all ranks within the grace period and report nothing.
-
-        A second interrupt, while this waits, kills them at once.
-        """
-        if self._finished:
-            return
-        try:
-            self._turn.take(None, lambda: self._finished)
-            if self._teardown is None:
-                self._teardown = Teardown(self._members, self._grace_period)
-            self._advance(None, None)
-        except KeyboardInterrupt:
-            self._signal_all(signal.SIGKILL)
-            self._advance(None, 0.0)
-            raise
-        finally:
-            self._turn.give_up()
 
     def _check_owner(self) -> None:
         if os.getpid() != self._owner:

@@ -116,7 +116,8 @@ def _class_to_raise(plain: type[ProcessException]) -> type[ProcessException]:
     torchs = getattr(module, plain.__name__, None)
     if not (isinstance(torchs, type) and issubclass(torchs, Exception)):
         return plain
-    return plain if issubclass(plain, torchs) else _combine(plain, torchs)
+    # Mypy doubts that classes are hashable.
+    return plain if issubclass(plain, torchs) else _combine(plain, torchs)  # type: ignore[arg-type]
 
 
 class ProcessException(Exception):
@@ -136,7 +137,7 @@ class ProcessException(Exception):
     _plain: type[ProcessException]
     fates: tuple[Fate, ...]
 
-    def __new__(cls, *args: object, **kwargs: object) -> Self:
+    def __new__(cls, *_args: object, **_kwargs: object) -> Self:
         return cast("Self", super().__new__(_class_to_raise(cls)))
 
     def __init__(self, msg: str, error_index: int, pid: int) -> None:

@@ -53,9 +53,7 @@ class Member:
 
     def watch(self, process_set: ProcSet) -> None:
         """Add this rank to the set that is waited for; its index there is its own."""
-        sentinel = {} if _multiprocessing.is_child(self.process) else {
-            "sentinel": self.sentinel
-        }
+        sentinel = {} if _multiprocessing.is_child(self.process) else {"sentinel": self.sentinel}
         report = {"report": self.source.fileno()} if self.source.fileno() >= 0 else {}
         process_set.add(self.pid, **sentinel, **report)
 

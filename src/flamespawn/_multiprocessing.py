@@ -58,6 +58,7 @@ def settle(process: BaseProcess, exit_code: int | None) -> int | None:
     Tell a process object that its process has ended and that the status has been collected.
 
     Args:
+        process: the object.
         exit_code: as in `Process.exitcode`; None if the status went to somebody else.
 
     Returns:

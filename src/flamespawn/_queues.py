@@ -16,7 +16,7 @@ import time
 from typing import Any, Protocol
 
 from flamespawn import _multiprocessing
-from flamespawn._report import CorruptReportError, Failed, Report, Started, decode
+from flamespawn._report import MAX_BODY, CorruptReportError, Failed, Report, Started, decode
 
 
 class ErrorSource(Protocol):
@@ -102,6 +102,14 @@ class ReportQueue:
             os.close(fd)
 
 
+def _unpickled(data: bytes) -> object:
+    # As trusted as the queue's own get(), which does the same.
+    try:
+        return pickle.loads(data)
+    except Exception as error:  # noqa: BLE001 - the rank has failed, whatever it put
+        return f"<what is in the error queue cannot be unpickled: {error!r}>\n"
+
+
 class ForeignQueue:
     """
     An error queue that the user made, or None for no queue.
@@ -115,6 +123,7 @@ class ForeignQueue:
 
     _SHORT = struct.Struct("!i")
     _LONG = struct.Struct("!Q")
+    _SIZE_FOLLOWS = -1
 
     def __init__(self, user_queue: Any) -> None:
         self._queue = user_queue
@@ -133,22 +142,22 @@ class ForeignQueue:
             return
         (size,) = self._SHORT.unpack_from(self.buffer)
         start = self._SHORT.size
-        if size == -1:
+        if size == self._SIZE_FOLLOWS:
             if len(self.buffer) < start + self._LONG.size:
                 return
             (size,) = self._LONG.unpack_from(self.buffer, start)
             start += self._LONG.size
-        if len(self.buffer) - start < size:
-            return
-        # As trusted as the queue's own get(), which does the same.
-        self._fail_with(pickle.loads(self.buffer[start : start + size]))
-        self.buffer = bytearray()
+        if not 0 <= size <= MAX_BODY:
+            self.corrupt = f"an object of {size} bytes in the error queue"
+        elif len(self.buffer) - start >= size:
+            self._fail_with(_unpickled(bytes(self.buffer[start : start + size])))
+            self.buffer = bytearray()
 
     def finish(self) -> None:
         """Ask a queue that has no pipe, such as a manager's, whether something is in it."""
-        if self.final is None and self._fd < 0 and self._queue is not None:
-            if not self._queue.empty():
-                self._fail_with(self._queue.get())
+        asked = self.final is None and self._fd < 0 and self._queue is not None
+        if asked and not self._queue.empty():
+            self._fail_with(self._queue.get())
 
     def _fail_with(self, error: object) -> None:
         self.final = Failed(

@@ -26,6 +26,7 @@ _CODE = struct.Struct("<i")
 # A text that is longer is cut in the middle, and an exception whose pickle is longer is left out.
 MAX_FIELD = 256 << 20
 MAX_BODY = 4 * MAX_FIELD
+_SMALL = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +77,7 @@ class Failed(Report):
             return None
         try:
             loaded = pickle.loads(self.pickled)
-        except (Exception, SystemExit, GeneratorExit):
+        except (Exception, SystemExit, GeneratorExit):  # noqa: BLE001 - see above
             return None
         return loaded if isinstance(loaded, BaseException) else None
 
@@ -155,19 +156,18 @@ class ReportWriter:
         name, message, text = _describe(exception)
         fields = [_encode(part) for part in (name, message, text, socket.gethostname())]
         fields.append(_pickle_if_portable(exception))
-        self._send(Failed, *(part for field in fields for part in (_LENGTH.pack(len(field)), field)))
+        self._send(
+            Failed, *(part for field in fields for part in (_LENGTH.pack(len(field)), field))
+        )
 
     def _send(self, kind: type[Report], *parts: bytes) -> None:
         size = sum(map(len, parts))
         header = _HEADER.pack(
             _MAGIC, _KINDS.index(kind), self._rank, os.getpid(), time.monotonic_ns(), size
         )
-        # Small reports go out in one write, which a pipe keeps whole.
-        if size <= 512:
-            parts = (b"".join((header, *parts)),)
-        else:
-            parts = (header, *parts)
-        for part in parts:
+        # A small report goes out in one write, a large one without another copy of it.
+        whole = size <= _SMALL
+        for part in (b"".join((header, *parts)),) if whole else (header, *parts):
             rest = memoryview(part)
             while rest:
                 rest = rest[os.write(self._fd, rest) :]
@@ -176,6 +176,7 @@ class ReportWriter:
 # -------------------------------------------------------------------------------- launcher's side
 
 _KINDS: list[type[Report]] = [Started, Done, Exiting, Failed]
+_FAILED_FIELDS = 5
 _BODY_LIMITS = {Started: 0, Done: 0, Exiting: MAX_BODY, Failed: MAX_BODY}
 
 
@@ -198,10 +199,11 @@ def _split_fields(body: memoryview) -> list[bytes]:
 
 def _decode_failed(body: memoryview, rank: int, pid: int, time_ns: int) -> Failed:
     fields = _split_fields(body)
-    if len(fields) != 5:
-        msg = f"a failure has 5 fields, not {len(fields)}"
+    if len(fields) != _FAILED_FIELDS:
+        msg = f"a failure has {_FAILED_FIELDS} fields, not {len(fields)}"
         raise CorruptReportError(msg)
-    name, message, text, host = (field.decode(errors="replace") for field in fields[:4])
+    *texts, pickled = fields
+    name, message, text, host = (field.decode(errors="replace") for field in texts)
     return Failed(
         rank=rank,
         pid=pid,
@@ -210,7 +212,7 @@ def _decode_failed(body: memoryview, rank: int, pid: int, time_ns: int) -> Faile
         message=message,
         traceback=text,
         host=host,
-        pickled=fields[4],
+        pickled=pickled,
     )
 
 

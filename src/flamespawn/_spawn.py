@@ -75,7 +75,7 @@ class _Start:
     def undo(self) -> None:
         """End the ranks that have been started."""
         if self.processes:
-            ProcessContext(self.processes, self.queues)._stop()
+            ProcessContext(self.processes, self.queues).stop()
 
 
 @overload
@@ -125,7 +125,9 @@ def start_processes(
     Start *nprocs* processes that run `fn(i, *args)`, with *i* from 0 to `nprocs - 1`.
 
     Args:
-        fn: the function. What it returns is ignored. With `spawn` and `forkserver` it must be
+        fn: the function. What it returns is ignored: to hand something back, write it to where
+            *args* says, such as a file, a shared array, or a queue that is read while the ranks
+            run. With `spawn` and `forkserver` it must be
             picklable, as defined at the top level of a module that the ranks can import.
         args: a tuple or list of further arguments, picklable as *fn*.
         nprocs: how many; at least 1.
@@ -161,11 +163,10 @@ def start_processes(
     try:
         for _ in range(nprocs):
             start.start_rank(fn, args, daemon)
-        context = ProcessContext(start.processes, start.queues)
+        context = ProcessContext(start.processes, start.queues, grace_period=grace_period)
     except BaseException:
         start.undo()
         raise
-    context._grace_period = grace_period
     if not join:
         return context
     with context:

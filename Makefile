@@ -1,0 +1,119 @@
+# `make` lists the targets. Everything runs in a virtual environment of its own.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+TORCH := .venv-torch
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
+
+NATIVE := $(wildcard csrc/*.c csrc/*.h src/flamespawn/*.pyx src/flamespawn/*.pxd)
+CSOURCES := $(wildcard csrc/*.[ch] tests/c/*.[ch] benchmarks/*.c)
+
+.DEFAULT_GOAL := help
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# A tool that is missing is named here, in one line, and not by a traceback later on.
+.PHONY: check-tools
+check-tools:
+	@command -v $(PYTHON) >/dev/null || { echo "missing: $(PYTHON) (apt-get install python3)"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "too old: $(PYTHON) is $$($(PYTHON) -V); 3.11 is needed (make PYTHON=...)"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+		{ echo "missing: the venv module of $(PYTHON) (apt-get install python3-venv)"; exit 1; }
+	@$(PYTHON) -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(os.path.join( \
+		sysconfig.get_path("include"), "Python.h")))' || \
+		{ echo "missing: Python.h of $(PYTHON) (apt-get install python3-dev)"; exit 1; }
+	@command -v $(CC) >/dev/null || { echo "missing: a C compiler (apt-get install gcc)"; exit 1; }
+
+$(BIN)/python: | check-tools
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python $(PIP_INSTALL) --upgrade pip
+
+$(VENV)/built: $(NATIVE) setup.py pyproject.toml | $(BIN)/python
+	@echo "building the extension"
+	@$(BIN)/python $(PIP_INSTALL) --editable '.[test]'
+	@touch $@
+
+$(VENV)/linters: pyproject.toml | $(BIN)/python
+	@$(BIN)/python $(PIP_INSTALL) --editable '.[test,lint]'
+	@touch $@
+
+.PHONY: build
+build: $(VENV)/built ## build the extension in place
+
+.PHONY: demo
+demo: build ## run the main job on real data
+	@$(BIN)/python examples/token_statistics.py
+
+.PHONY: test
+test: test-c build ## run the C tests and the Python tests
+	@$(BIN)/python -m pytest
+
+.PHONY: test-c
+test-c: ## run the tests of csrc/ without Python
+	@command -v $(CC) >/dev/null || { echo "missing: a C compiler (apt-get install gcc)"; exit 1; }
+	@$(MAKE) --no-print-directory -C tests/c
+
+.PHONY: test-asan
+test-asan: ## run the C tests under address, undefined-behaviour and thread sanitizers
+	@$(MAKE) --no-print-directory -C tests/c FLAVOUR=asan
+	@$(MAKE) --no-print-directory -C tests/c FLAVOUR=tsan
+
+.PHONY: test-valgrind
+test-valgrind: ## run the C tests under valgrind
+	@command -v valgrind >/dev/null || { echo "missing: valgrind (apt-get install valgrind)"; exit 1; }
+	@$(MAKE) --no-print-directory -C tests/c FLAVOUR=valgrind
+
+.PHONY: test-pythons
+test-pythons: wheel ## test the wheel on every CPython that is found here
+	@wheelhouse-ci/test-pythons dist/*.whl
+
+$(TORCH)/built: $(NATIVE) setup.py pyproject.toml | check-tools
+	@$(PYTHON) -m venv $(TORCH)
+	@$(TORCH)/bin/python $(PIP_INSTALL) --upgrade pip
+	@$(TORCH)/bin/python $(PIP_INSTALL) torch==2.13.0 scikit-learn
+	@$(TORCH)/bin/python $(PIP_INSTALL) '.[test,bench]'
+	@touch $@
+
+.PHONY: test-torch
+test-torch: $(TORCH)/built ## run what needs torch: its tests, and DDP training on 4 ranks
+	@$(TORCH)/bin/python -m pytest tests/test_torch.py
+	@$(TORCH)/bin/python examples/ddp_digits.py
+
+.PHONY: bench
+bench: $(TORCH)/built ## measure against the C floor and the peers (BENCH_FLAGS=--quick)
+	@$(TORCH)/bin/python benchmarks/join.py $(BENCH_FLAGS)
+
+.PHONY: lint
+lint: build $(VENV)/linters ## check style, types, and what Cython and the C compiler have to say
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+	@$(BIN)/clang-format --dry-run --Werror $(CSOURCES)
+	@# Warnings and performance hints of Cython are failures: it must have nothing to say.
+	@said=$$($(BIN)/cython -3 -Wextra -I src src/flamespawn/_native.pyx -o build/lint.c 2>&1); \
+		test -z "$$said" || { echo "$$said"; exit 1; }
+
+.PHONY: fix
+fix: $(VENV)/linters ## repair what the linters can repair
+	@$(BIN)/ruff check --fix
+	@$(BIN)/ruff format
+	@$(BIN)/clang-format -i $(CSOURCES)
+
+.PHONY: docs
+docs: build ## build the documentation into docs/_build
+	@$(BIN)/python $(PIP_INSTALL) 'sphinx>=8' 'myst-parser>=4' furo
+	@$(BIN)/python -m sphinx -W -n -q -b html docs docs/_build
+
+.PHONY: wheel
+wheel: | $(BIN)/python ## build a wheel for this machine into dist/
+	@rm -rf dist && mkdir -p build
+	@$(BIN)/python $(PIP_INSTALL) build
+	@$(BIN)/python -m build --outdir dist . >build/wheel.log 2>&1 || { cat build/wheel.log; exit 1; }
+	@ls dist
+
+.PHONY: clean
+clean: ## remove everything that was built
+	@rm -rf build dist $(VENV) $(TORCH) docs/_build src/*.egg-info src/flamespawn/*.so
