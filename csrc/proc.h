@@ -7,7 +7,8 @@
 
 typedef struct {
     int64_t pid;
-    // PROCSET_HANDLE_INVALID where the system gives none, and after the end.
+    // PROCSET_HANDLE_INVALID where the system gives none, and after
+    // procset__proc_done().
     procset_handle handle;
     // The end of another parent's child is told by this handle; for our own
     // children it is PROCSET_HANDLE_INVALID. Borrowed.
@@ -26,6 +27,7 @@ int
 procset__proc_open(int64_t pid, procset_handle sentinel, bool want_handle,
                    procset__proc *ret_proc);
 
+// Closes the handle; the status stays.
 void
 procset__proc_done(procset__proc *proc);
 

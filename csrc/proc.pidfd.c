@@ -113,13 +113,6 @@ procset__proc_has_handles(void)
     return works;
 }
 
-static void
-set_ended(procset__proc *proc, procset_status status)
-{
-    proc->status = status;
-    proc->handle = procset__handle_close(proc->handle);
-}
-
 // Whether the process is gone for us: nobody's status is left to collect. A
 // child that has ended and was not reaped is not gone.
 static int
@@ -175,7 +168,8 @@ procset__proc_open(int64_t pid, procset_handle sentinel, bool want_handle,
         }
     }
     if (over) {
-        set_ended(&proc, (procset_status) {.state = PROCSET_UNKNOWN});
+        procset__proc_done(&proc);
+        proc.status.state = PROCSET_UNKNOWN;
     }
     *ret_proc = proc;
     proc.handle = PROCSET_HANDLE_INVALID;
@@ -237,10 +231,10 @@ procset__proc_collect(procset__proc *proc)
         return r;
     }
     if (over) {
-        set_ended(proc, (procset_status) {.state = PROCSET_UNKNOWN});
+        proc->status.state = PROCSET_UNKNOWN;
     }
     else if (info.si_pid != 0) {
-        set_ended(proc, to_status(&info, &usage));
+        proc->status = to_status(&info, &usage);
     }
     return 0;
 }

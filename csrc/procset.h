@@ -149,6 +149,9 @@ typedef enum {
 typedef struct {
     procset_event_type type;
     size_t index; // zero for PROCSET_EVENT_WOKEN
+    // For PROCSET_EVENT_ENDED, as in procset_status.
+    procset_state state;
+    int code;
 } procset_event;
 
 // Deadlines are absolute times of the system's monotonic clock, in

@@ -28,6 +28,7 @@ procset_open(unsigned features, procset **ret_set)
         return procset__error_no_memory();
     }
     set->features = features;
+    set->first_ended = PROCSET__NO_ENTRY;
     set->poller.handle = PROCSET_HANDLE_INVALID;
     set->wake = PROCSET__PIPE_INVALID;
     r = procset__mutex_new(&set->mutex);

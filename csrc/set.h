@@ -19,7 +19,11 @@ typedef struct {
     bool polled;
     // The end of the process has been told to the caller of procset_wait().
     bool told;
+    // The next in the set's list of ended members; NO_ENTRY at its end.
+    size_t next_ended;
 } procset__entry;
+
+#define PROCSET__NO_ENTRY SIZE_MAX
 
 struct procset {
     // Guards the entries. Not held while the poller waits.
@@ -31,6 +35,9 @@ struct procset {
     procset__entry *entries;
     size_t count;
     size_t capacity;
+    // Told members whose handle is still open and in the poller: the next
+    // wait lets go of it before it sleeps, so that nobody waits for that.
+    size_t first_ended;
     // Entries that had ended before they were added and were not told yet.
     size_t untold;
 };

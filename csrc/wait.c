@@ -14,10 +14,21 @@ is_full(const event_list *list)
 }
 
 static void
-push(event_list *list, procset_event_type type, size_t index)
+push(event_list *list, procset_event event)
 {
-    list->events[list->count++] =
-        (procset_event) {.type = type, .index = index};
+    list->events[list->count++] = event;
+}
+
+// Has the poller forget the handle that told of a process's end.
+static int
+unpoll(procset *set, procset__entry *entry)
+{
+    if (!entry->polled) {
+        return 0;
+    }
+    entry->polled = false;
+    return procset__poller_remove(&set->poller,
+                                  procset__end_handle(&entry->proc));
 }
 
 // Collects a member that is said to have ended, and tells it if it has.
@@ -25,31 +36,49 @@ static int
 collect(procset *set, size_t index, event_list *list)
 {
     procset__entry *entry = &set->entries[index];
+    const procset_status *status;
     int r;
 
     if (entry->told) {
         return 0;
     }
-    if (entry->polled) {
-        r = procset__poller_remove(&set->poller,
-                                   procset__end_handle(&entry->proc));
-        if (r < 0) {
-            return r;
-        }
-        entry->polled = false;
-    }
     r = procset__proc_collect(&entry->proc);
     if (r < 0) {
         return r;
     }
-    if (entry->proc.status.state == PROCSET_RUNNING) {
+    status = &entry->proc.status;
+    if (status->state == PROCSET_RUNNING) {
         // Ended, but a debugger that traces it still holds the status back.
         // A readable handle would spin; a thread blocks until it is let go.
-        return procset__watch_start(set->watch, entry->proc.pid, index);
+        r = unpoll(set, entry);
+        return r < 0
+                   ? r
+                   : procset__watch_start(set->watch, entry->proc.pid, index);
     }
     entry->told = true;
-    push(list, PROCSET_EVENT_ENDED, index);
+    entry->next_ended = set->first_ended;
+    set->first_ended = index;
+    push(list, (procset_event) {.type = PROCSET_EVENT_ENDED,
+                                .index = index,
+                                .state = status->state,
+                                .code = status->code});
     return 0;
+}
+
+// Lets go of what members that have been told still hold.
+static int
+release_ended(procset *set)
+{
+    procset__entry *entry;
+    int r = 0;
+
+    while (r == 0 && set->first_ended != PROCSET__NO_ENTRY) {
+        entry = &set->entries[set->first_ended];
+        set->first_ended = entry->next_ended;
+        r = unpoll(set, entry);
+        procset__proc_done(&entry->proc);
+    }
+    return r;
 }
 
 // Members whose end no handle tells: those watched by a thread, and those
@@ -98,7 +127,7 @@ handle_wake(procset *set, event_list *list)
         // What does not fit comes with the next call.
         return procset__pipe_ring(set->wake.write);
     }
-    push(list, PROCSET_EVENT_WOKEN, 0);
+    push(list, (procset_event) {.type = PROCSET_EVENT_WOKEN});
     return 0;
 }
 
@@ -116,7 +145,8 @@ handle_token(procset *set, uint64_t token, event_list *list)
     case PROCSET__TOKEN_REPORT:
         // Forgotten between the poller's answer and now: nobody's event.
         if (set->entries[index].report != PROCSET_HANDLE_INVALID) {
-            push(list, PROCSET_EVENT_READABLE, index);
+            push(list, (procset_event) {.type = PROCSET_EVENT_READABLE,
+                                        .index = index});
         }
         return 0;
     }
@@ -133,6 +163,12 @@ procset_wait(procset *set, int64_t deadline, procset_event *events,
     size_t count;
     int r;
 
+    procset__mutex_lock(set->mutex);
+    r = release_ended(set);
+    procset__mutex_unlock(set->mutex);
+    if (r < 0) {
+        return r;
+    }
     r = procset__poller_wait(
         &set->poller, deadline, tokens,
         capacity < PROCSET__POLLER_BATCH ? capacity : PROCSET__POLLER_BATCH,

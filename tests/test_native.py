@@ -39,7 +39,7 @@ def test_impossible_pids(process_set: _native.ProcSet, pid: int) -> None:
 def test_members_that_do_not_exist(process_set: _native.ProcSet) -> None:
     """An index without a member is an error of every call."""
     for call in (
-        lambda: process_set.status(0),
+        lambda: process_set.usage(0),
         lambda: process_set.signal(0, 0),
         lambda: process_set.read(0, bytearray(), 10),
         lambda: process_set.forget_report(0),
@@ -63,7 +63,7 @@ def test_closed_sets_refuse() -> None:
         process_set.fileno,
         process_set.wake_fileno,
         lambda: process_set.add(1),
-        lambda: process_set.status(0),
+        lambda: process_set.usage(0),
     ):
         with pytest.raises(ValueError, match="the set is closed"):
             call()
@@ -80,7 +80,7 @@ def test_dropping_an_open_set_warns() -> None:
 
 def test_a_wait_that_is_in_progress(process_set: _native.ProcSet) -> None:
     """Nobody else may wait for, or close, a set that is waited for; wake() ends the wait."""
-    events: list[list[tuple[int, int]]] = []
+    events: list[list[tuple[int, int, int | None]]] = []
     thread = threading.Thread(target=lambda: events.append(process_set.wait()))
     thread.start()
     deadline = time.monotonic() + 10
@@ -95,7 +95,7 @@ def test_a_wait_that_is_in_progress(process_set: _native.ProcSet) -> None:
     process_set.wake()
     thread.join()
 
-    assert events == [[(_native.WOKEN, 0)]]
+    assert events == [[(_native.WOKEN, 0, None)]]
 
 
 def test_reading_appends(process_set: _native.ProcSet) -> None:
@@ -108,7 +108,7 @@ def test_reading_appends(process_set: _native.ProcSet) -> None:
     assert process_set.read(index, buffer, 100) is None
     assert buffer == b"before"
     os.write(write_end, b"more")
-    assert process_set.wait(0) == [(_native.READABLE, index)]
+    assert process_set.wait(0) == [(_native.READABLE, index, None)]
     assert process_set.read(index, buffer, 3) == 3
     assert process_set.read(index, buffer, 3) == 1
     assert buffer == b"beforemore"

@@ -24,7 +24,7 @@ from flamespawn._platform import features
 from flamespawn._queues import source_of
 from flamespawn._teardown import DEFAULT_GRACE_PERIOD, Teardown
 from flamespawn._turn import Turn
-from flamespawn._wakeup import signals_wake
+from flamespawn._wakeup import let_signals_wake
 
 
 class ProcessContext:
@@ -80,6 +80,7 @@ class ProcessContext:
         self._teardown: Teardown | None = None
         self._grace_period = check_seconds("grace_period", grace_period)
         self._ended = 0
+        self._failed = False
         # The stored outcome; the exception is made anew for each join that raises it.
         self._finished = False
         self._culprit: Member | None = None
@@ -154,14 +155,16 @@ class ProcessContext:
         def satisfied() -> bool:
             return self._finished or (self._ended > ended and self._teardown is None)
 
-        try:
-            if self._turn.take(deadline, satisfied):
+        if self._turn.take(deadline, satisfied):
+            try:
                 self._advance(deadline, grace_period)
-        finally:
-            self._turn.give_up()
-        if self._culprit is not None and self._finished:
+            finally:
+                self._turn.give_up()
+        if not self._finished:
+            return False
+        if self._culprit is not None:
             raise self._exception(self._culprit)
-        return self._finished
+        return True
 
     def terminate(self) -> None:
         """
@@ -185,11 +188,12 @@ class ProcessContext:
         self._check_owner()
         if self._finished:
             return
+        if not self._turn.take(None, lambda: self._finished):
+            return
         try:
-            if self._turn.take(None, lambda: self._finished):
-                if self._teardown is None:
-                    self._teardown = Teardown(self._members, self._grace_period)
-                self._advance(None, None)
+            if self._teardown is None:
+                self._teardown = Teardown(self._members, self._grace_period)
+            self._advance(None, None)
         except KeyboardInterrupt:
             self.kill()
             self._advance(None, 0.0)
@@ -215,64 +219,68 @@ class ProcessContext:
             self._look_at_all()
         blocked = False
         while True:
-            if self._teardown is None and self._find_failure() is not None:
+            if self._failed and self._teardown is None:
                 self._take_all_events()
                 grace = self._grace_period if grace_period is None else grace_period
                 self._teardown = Teardown(self._members, grace)
-            if self._is_over():
+            if self._teardown is not None:
+                step = self._teardown.advance(self._set)
+                over = step is None
+            else:
+                step = None
+                over = self._ended == len(self._members)
+            if over:
                 self._finish()
                 return
             if self._ended > ended and self._teardown is None:
                 return
             if blocked and has_passed(deadline):
                 return
-            self._wait(earlier(deadline, self._next_step()))
+            self._wait(earlier(deadline, step))
             blocked = True
 
-    def _is_over(self) -> bool:
-        if self._teardown is not None:
-            return self._next_step() is None
-        return self._ended == len(self._members)
-
-    def _next_step(self) -> Deadline:
-        return None if self._teardown is None else self._teardown.advance(self._set)
-
     def _wait(self, deadline: Deadline) -> None:
+        """Wait in the kernel, and act on what it says."""
         self._catch_up = True
-        if has_passed(deadline):
+        waking = not has_passed(deadline) and let_signals_wake(self._set)
+        try:
             events = self._set.wait(deadline)
-        else:
-            with signals_wake(self._set):
-                events = self._set.wait(deadline)
-        for kind, index in events:
-            if kind == _native.ENDED:
-                self._on_ended(self._members[index])
-            elif kind == _native.READABLE:
-                self._members[index].on_readable(self._set)
+        finally:
+            if waking:
+                signal.set_wakeup_fd(-1)
+        self._act_on(events)
         self._catch_up = False
+
+    def _act_on(self, events: list[tuple[int, int, int | None]]) -> None:
+        for kind, index, exit_code in events:
+            member = self._members[index]
+            if kind == _native.ENDED:
+                if not member.ended:
+                    member.on_ended(self._set, exit_code)
+                    self.sentinels.pop(member.sentinel, None)
+                    self._ended += 1
+            elif kind == _native.READABLE:
+                member.on_readable(self._set)
+            if member.failed_at is not None:
+                self._failed = True
 
     def _take_all_events(self) -> None:
         """Act on all that the kernel knows already, so that the first failure is not missed."""
         while events := self._set.wait(0):
-            for kind, index in events:
-                if kind == _native.ENDED:
-                    self._on_ended(self._members[index])
-                elif kind == _native.READABLE:
-                    self._members[index].on_readable(self._set)
+            self._act_on(events)
 
     def _look_at_all(self) -> None:
         """Act on what a wait said that an exception cut short."""
-        for member in self._members:
-            state = self._set.status(member.index)[0]
-            if not member.ended and state != _native.RUNNING:
-                self._on_ended(member)
+        indices = (member.index for member in self._members if not member.ended)
+        self._act_on(
+            [
+                (_native.ENDED, index, self._set.exit_code(index))
+                for index in indices
+                if self._set.ended(index)
+            ]
+        )
+        self._failed = any(member.failed_at is not None for member in self._members)
         self._catch_up = False
-
-    def _on_ended(self, member: Member) -> None:
-        if not member.ended:
-            member.on_ended(self._set)
-            self.sentinels.pop(member.sentinel, None)
-            self._ended += 1
 
     # --------------------------------------------------------------------------------- failure
 
@@ -286,7 +294,7 @@ class ProcessContext:
         """Store the outcome and let go of everything that the system lent."""
         self._culprit = self._find_failure()
         for member in self._members:
-            member.stop_reading(self._set)
+            member.finish(self._set)
         self._finished = True
         self._set.close()
 

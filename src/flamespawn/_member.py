@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from multiprocessing.process import BaseProcess
 
-from flamespawn import _multiprocessing, _native
+from flamespawn import _multiprocessing
 from flamespawn._errors import (
     Fate,
     ProcessException,
@@ -21,6 +21,8 @@ from flamespawn._report import Done, Exiting, Failed
 # their turn.
 _CHUNK = 1 << 18
 
+_FAILURES = (Failed, Exiting)
+
 
 class Member:
     """
@@ -33,6 +35,21 @@ class Member:
         failed_at: when it failed, in nanoseconds of the monotonic clock, or None. The rank's own
             time stamp where it made a report, otherwise the time at which its end was seen.
     """
+
+    __slots__ = (
+        "_exit_code",
+        "_first_signal_at",
+        "_popen",
+        "_usage",
+        "ended",
+        "failed_at",
+        "index",
+        "pid",
+        "process",
+        "sentinel",
+        "signals",
+        "source",
+    )
 
     def __init__(self, index: int, process: BaseProcess, source: ErrorSource) -> None:
         if process.pid is None:
@@ -48,52 +65,73 @@ class Member:
         self._first_signal_at: int | None = None
         self.failed_at: int | None = None
         self._exit_code: int | None = None
-        self._core_dumped = False
-        self._usage = (0.0, 0.0, 0)
+        self._popen = _multiprocessing.popen_of(process)
+        self._usage = (False, 0, 0, 0)
 
     def watch(self, process_set: ProcSet) -> None:
         """Add this rank to the set that is waited for; its index there is its own."""
         sentinel = {} if _multiprocessing.is_child(self.process) else {"sentinel": self.sentinel}
-        report = {"report": self.source.fileno()} if self.source.fileno() >= 0 else {}
+        report = {"report": self.source.fd} if self.source.fd >= 0 else {}
         process_set.add(self.pid, **sentinel, **report)
 
     # ------------------------------------------------------------------------------------ events
 
     def on_readable(self, process_set: ProcSet) -> bool:
         """Read one chunk of the report; return whether there may be more at the moment."""
-        if self.source.fileno() < 0:
+        source = self.source
+        if source.fd < 0:
             return False
-        got = process_set.read(self.index, self.source.buffer, _CHUNK)
+        got = process_set.read(self.index, source.buffer, _CHUNK)
         if got:
-            self.source.parse()
-        if got == 0 or self.source.final is not None or self.source.corrupt is not None:
+            source.parse()
+        if got == 0 or source.final is not None or source.corrupt is not None:
             self.stop_reading(process_set)
-        self._note_failure()
+            self._note_failure()
         return bool(got)
 
-    def on_ended(self, process_set: ProcSet) -> None:
-        """Take over the exit status, and the rest of the report: all of it is in the pipe."""
-        while self.on_readable(process_set):
-            pass
-        self.stop_reading(process_set)
-        self.source.finish()
-        state, code, self._core_dumped, user_ns, system_ns, max_rss = process_set.status(self.index)
-        exit_code = {_native.EXITED: code, _native.SIGNALED: -code}.get(state)
-        self._exit_code = _multiprocessing.settle(self.process, exit_code)
-        self._usage = (user_ns / 1e9, system_ns / 1e9, max_rss)
+    def on_ended(self, process_set: ProcSet, exit_code: int | None) -> None:
+        """
+        Take over the exit code, and the rest of the report: all of it is in the pipe.
+
+        This is on the way from the end of a rank to the return of `join`, where the processor's
+        caches are cold: it does no more than it must.
+        """
+        source = self.source
+        if source.fd >= 0:
+            while self.on_readable(process_set):
+                pass
+            self.stop_reading(process_set)
+        elif source.asked_at_end:
+            source.finish()
+        popen = self._popen
+        if exit_code is None or popen.returncode is not None:
+            exit_code = _multiprocessing.exit_code_taken_elsewhere(self.process, popen)
+        else:
+            popen.returncode = exit_code
+        self._exit_code = exit_code
         self.ended = True
-        self._note_failure()
+        if exit_code != 0 or not source.clean:
+            self._note_failure()
 
     def stop_reading(self, process_set: ProcSet) -> None:
-        if self.source.fileno() >= 0:
+        if self.source.fd >= 0:
             process_set.forget_report(self.index)
             self.source.close()
 
+    def finish(self, process_set: ProcSet) -> None:
+        """Do what could wait until there is nothing more to wait for."""
+        self.stop_reading(process_set)
+        self._usage = process_set.usage(self.index)
+        if self.ended:
+            _multiprocessing.retire(self.process)
+
     def _note_failure(self) -> None:
         final = self.source.final
-        if isinstance(final, Failed | Exiting):
+        if isinstance(final, _FAILURES):
             self.failed_at = final.time_ns
-        elif self.failed_at is None and (self.source.corrupt or (self.ended and not self.success)):
+        elif self.failed_at is None and (
+            (self.ended and not self.success) or self.source.corrupt is not None
+        ):
             self.failed_at = time.monotonic_ns()
 
     # ------------------------------------------------------------------------------------- state
@@ -106,11 +144,10 @@ class Member:
         A rank of ours must have said that it is done. Somebody else's process cannot say so; its
         exit code must be 0, and known to be.
         """
-        if not self.ended or self.source.corrupt is not None:
+        source = self.source
+        if not self.ended or not source.clean:
             return False
-        if self.source.must_report:
-            return isinstance(self.source.final, Done) and self._exit_code in {0, None}
-        return self.source.final is None and self._exit_code == 0
+        return self._exit_code == 0 or (self._exit_code is None and source.must_report)
 
     @property
     def was_stopped(self) -> bool:
@@ -118,7 +155,7 @@ class Member:
         if self._first_signal_at is None or self.success:
             return False
         final = self.source.final
-        if isinstance(final, Failed | Exiting):
+        if isinstance(final, _FAILURES):
             return final.time_ns > self._first_signal_at
         if self._exit_code is not None and self._exit_code < 0:
             return -self._exit_code in self.signals
@@ -135,19 +172,19 @@ class Member:
     def fate(self) -> Fate:
         code = self._exit_code
         final = self.source.final
-        user_time, system_time, max_rss = self._usage
+        core_dumped, user_ns, system_ns, max_rss = self._usage
         return Fate(
             index=self.index,
             pid=self.pid,
             error=(final.error_type or "an error") if isinstance(final, Failed) else None,
             exit_code=None if code is None or code < 0 else code,
             signal_name=signal_name(-code) if code is not None and code < 0 else None,
-            core_dumped=self._core_dumped,
+            core_dumped=core_dumped,
             ended=self.ended,
             stopped=self.was_stopped,
             done=isinstance(final, Done),
-            user_time=user_time,
-            system_time=system_time,
+            user_time=user_ns / 1e9,
+            system_time=system_ns / 1e9,
             max_rss=max_rss,
         )
 

@@ -20,7 +20,7 @@ import multiprocessing.util
 import time
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
-from typing import Any
+from typing import Any, Protocol
 
 # What the process object shows when the status went to somebody who did not tell; asyncio and
 # the fork server use the same value.
@@ -53,28 +53,38 @@ def is_child(process: BaseProcess) -> bool:
     return getattr(process._popen, "method", "") != "forkserver"  # type: ignore[attr-defined]
 
 
-def settle(process: BaseProcess, exit_code: int | None) -> int | None:
-    """
-    Tell a process object that its process has ended and that the status has been collected.
+class Popen(Protocol):
+    """What a started process object keeps about its process."""
 
-    Args:
-        process: the object.
-        exit_code: as in `Process.exitcode`; None if the status went to somebody else.
+    returncode: int | None
 
-    Returns:
-        The exit code, which `multiprocessing` itself may have collected, or None.
+
+def popen_of(process: BaseProcess) -> Popen:
     """
-    popen = process._popen  # type: ignore[attr-defined]
-    if popen is None:
-        # Closed by its owner, who may do that only after having collected the status.
-        return exit_code
-    if exit_code is None:
+    Return where the exit code of a started process is to be written by whoever collects it.
+
+    Then `exitcode` and `is_alive` of the process object are right.
+    """
+    popen: Popen = process._popen  # type: ignore[attr-defined]
+    return popen
+
+
+def exit_code_taken_elsewhere(process: BaseProcess, popen: Popen) -> int | None:
+    """Return the exit code of a process that somebody else has collected, None if unknown."""
+    exit_code = popen.returncode
+    # Only one who knows the exit code closes the object.
+    closed = process._popen is None  # type: ignore[attr-defined]
+    if exit_code is None and not closed:
         exit_code = _collected_elsewhere(process)
-    if popen.returncode is None:
-        popen.returncode = UNKNOWN_EXIT_CODE if exit_code is None else exit_code
-    # Returns at once, and takes the process off the list of active children.
-    process.join()
+    if exit_code is None:
+        popen.returncode = UNKNOWN_EXIT_CODE
     return exit_code
+
+
+def retire(process: BaseProcess) -> None:
+    """Take a process that has ended off multiprocessing's list of active children."""
+    if process._popen is not None:  # type: ignore[attr-defined]
+        process.join()
 
 
 def _collected_elsewhere(process: BaseProcess) -> int | None:

@@ -25,7 +25,6 @@ from flamespawn._procset cimport (
     PROCSET_NEVER,
     PROCSET_RUNNING,
     PROCSET_SIGNALED,
-    PROCSET_UNKNOWN,
     procset,
     procset_abandon,
     procset_add,
@@ -42,6 +41,7 @@ from flamespawn._procset cimport (
     procset_probe,
     procset_read,
     procset_signal,
+    procset_state,
     procset_status,
     procset_wait,
     procset_wait_handle,
@@ -51,11 +51,6 @@ from flamespawn._procset cimport (
 
 FEATURE_PIDFD = PROCSET_FEATURE_PIDFD
 FEATURE_PWAIT2 = PROCSET_FEATURE_PWAIT2
-
-RUNNING = PROCSET_RUNNING
-EXITED = PROCSET_EXITED
-SIGNALED = PROCSET_SIGNALED
-UNKNOWN = PROCSET_UNKNOWN
 
 ENDED = PROCSET_EVENT_ENDED
 READABLE = PROCSET_EVENT_READABLE
@@ -73,6 +68,13 @@ cdef int check(int r) except -1:
     code = procset_error_code(r)
     call = procset_error_call(r).decode("ascii")
     raise OSError(code, f"{call}: {os.strerror(code)}")
+
+
+cdef object exit_code_of(procset_state state, int code):
+    """Return an exit code as multiprocessing writes it: negative for signals, None if unknown."""
+    if state == PROCSET_EXITED:
+        return code
+    return -code if state == PROCSET_SIGNALED else None
 
 
 def probe():
@@ -150,19 +152,25 @@ cdef class ProcSet:
         finally:
             self._waiting = False
         check(r)
-        return [(events[i].type, events[i].index) for i in range(count)]
+        return [
+            (events[i].type, events[i].index, exit_code_of(events[i].state, events[i].code))
+            for i in range(count)
+        ]
 
-    def status(self, size_t index):
+    def ended(self, size_t index):
         cdef procset_status status
         check(procset_get_status(self._open(), index, &status))
-        return (
-            status.state,
-            status.code,
-            bool(status.core_dumped),
-            status.user_ns,
-            status.system_ns,
-            status.max_rss,
-        )
+        return status.state != PROCSET_RUNNING
+
+    def exit_code(self, size_t index):
+        cdef procset_status status
+        check(procset_get_status(self._open(), index, &status))
+        return exit_code_of(status.state, status.code)
+
+    def usage(self, size_t index):
+        cdef procset_status status
+        check(procset_get_status(self._open(), index, &status))
+        return (bool(status.core_dumped), status.user_ns, status.system_ns, status.max_rss)
 
     def signal(self, size_t index, int signum):
         cdef int r = procset_signal(self._open(), index, signum)

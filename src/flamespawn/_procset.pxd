@@ -38,7 +38,6 @@ cdef extern from "procset.h" nogil:
         PROCSET_RUNNING
         PROCSET_EXITED
         PROCSET_SIGNALED
-        PROCSET_UNKNOWN
 
     ctypedef struct procset_status:
         procset_state state
@@ -58,6 +57,8 @@ cdef extern from "procset.h" nogil:
     ctypedef struct procset_event:
         procset_event_type type
         size_t index
+        procset_state state
+        int code
 
     const int64_t PROCSET_NEVER
 

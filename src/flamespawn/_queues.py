@@ -16,20 +16,31 @@ import time
 from typing import Any, Protocol
 
 from flamespawn import _multiprocessing
-from flamespawn._report import MAX_BODY, CorruptReportError, Failed, Report, Started, decode
+from flamespawn._report import MAX_BODY, CorruptReportError, Done, Failed, Report, Started, decode
 
 
 class ErrorSource(Protocol):
-    """What the context needs of an error queue."""
+    """
+    What the context needs of an error queue.
 
+    Attributes:
+        fd: the descriptor to read from, or -1.
+        buffer: what was read and not yet understood.
+        started, final: the reports that have arrived.
+        corrupt: why the rest cannot be understood, or None.
+        must_report: whether a rank that has not reported has failed.
+        clean: whether what has arrived, or has not, is what a success looks like.
+        asked_at_end: whether `finish` has something to do.
+    """
+
+    fd: int
     buffer: bytearray
     started: Started | None
     final: Report | None
     corrupt: str | None
     must_report: bool
-
-    def fileno(self) -> int:
-        """Return the descriptor to read from, or -1."""
+    clean: bool
+    asked_at_end: bool
 
     def parse(self) -> None:
         """Look at what was added to `buffer`."""
@@ -50,9 +61,11 @@ class ReportQueue:
     """
 
     must_report = True
+    asked_at_end = False
 
     def __init__(self, fd: int) -> None:
-        self._fd = fd
+        self.fd = fd
+        self.clean = False
         self._parsed = 0
         self.buffer = bytearray()
         self.started: Started | None = None
@@ -74,9 +87,6 @@ class ReportQueue:
             raise queue.Empty
         return self.final.traceback
 
-    def fileno(self) -> int:
-        return self._fd
-
     def parse(self) -> None:
         try:
             while self.final is None:
@@ -88,6 +98,7 @@ class ReportQueue:
                     self.started = report
                 else:
                     self.final = report
+                    self.clean = isinstance(report, Done)
                 self._parsed = end
         except CorruptReportError as error:
             self.corrupt = str(error)
@@ -97,8 +108,8 @@ class ReportQueue:
         """Do nothing: all that a rank of ours says comes through the pipe."""
 
     def close(self) -> None:
-        if self._fd >= 0:
-            fd, self._fd = self._fd, -1
+        if self.fd >= 0:
+            fd, self.fd = self.fd, -1
             os.close(fd)
 
 
@@ -127,14 +138,14 @@ class ForeignQueue:
 
     def __init__(self, user_queue: Any) -> None:
         self._queue = user_queue
-        self._fd = _multiprocessing.reader_fileno(user_queue)
+        self.fd = _multiprocessing.reader_fileno(user_queue)
+        # A queue that has no pipe of its own, such as a manager's.
+        self.asked_at_end = self.fd < 0 and user_queue is not None
+        self.clean = True
         self.buffer = bytearray()
         self.started: Started | None = None
         self.final: Report | None = None
         self.corrupt: str | None = None
-
-    def fileno(self) -> int:
-        return self._fd
 
     def parse(self) -> None:
         """Take the first object out of the framing of `multiprocessing.connection`."""
@@ -149,17 +160,18 @@ class ForeignQueue:
             start += self._LONG.size
         if not 0 <= size <= MAX_BODY:
             self.corrupt = f"an object of {size} bytes in the error queue"
+            self.clean = False
         elif len(self.buffer) - start >= size:
             self._fail_with(_unpickled(bytes(self.buffer[start : start + size])))
             self.buffer = bytearray()
 
     def finish(self) -> None:
-        """Ask a queue that has no pipe, such as a manager's, whether something is in it."""
-        asked = self.final is None and self._fd < 0 and self._queue is not None
-        if asked and not self._queue.empty():
+        """Ask the queue whether something is in it."""
+        if not self._queue.empty():
             self._fail_with(self._queue.get())
 
     def _fail_with(self, error: object) -> None:
+        self.clean = False
         self.final = Failed(
             rank=-1,
             pid=-1,
@@ -171,7 +183,7 @@ class ForeignQueue:
 
     def close(self) -> None:
         """Stop reading. The queue is the user's and stays open."""
-        self._fd = -1
+        self.fd = -1
 
 
 def source_of(error_queue: object) -> ErrorSource:

@@ -19,6 +19,8 @@ class Turn:
     def __init__(self) -> None:
         self._condition = threading.Condition(threading.Lock())
         self._holder: int | None = None
+        # Threads that want the turn and do not have it; changed under the lock.
+        self._waiting = 0
 
     def take(self, deadline: Deadline, satisfied: Callable[[], bool]) -> bool:
         """
@@ -36,19 +38,29 @@ class Turn:
             msg = "join() was called by a signal handler while the same thread was joining"
             raise RuntimeError(msg)
         with self._condition:
-            while True:
-                if satisfied():
-                    return False
-                if self._holder is None:
-                    self._holder = me
-                    return True
-                if has_passed(deadline):
-                    return False
-                self._condition.wait(remaining(deadline))
+            # Before the look at the holder; see give_up().
+            self._waiting += 1
+            try:
+                while not satisfied():
+                    if self._holder is None:
+                        self._holder = me
+                        return True
+                    if has_passed(deadline):
+                        return False
+                    self._condition.wait(remaining(deadline))
+                return False
+            finally:
+                self._waiting -= 1
 
     def give_up(self) -> None:
-        """Pass the turn on, if this thread has it."""
-        if self._holder == threading.get_ident():
+        """
+        Pass on the turn that this thread has taken.
+
+        On the way from the end of a rank to the return of `join`, and therefore without the lock
+        if nobody waits: whoever comes counts itself before it looks for the holder, and this looks
+        for the count after having removed the holder. One of the two sees the other.
+        """
+        self._holder = None
+        if self._waiting:
             with self._condition:
-                self._holder = None
                 self._condition.notify_all()

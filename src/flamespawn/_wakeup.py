@@ -13,29 +13,24 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from flamespawn._native import ProcSet
 
 
-@contextmanager
-def signals_wake(process_set: ProcSet) -> Iterator[None]:
+def let_signals_wake(process_set: ProcSet) -> bool:
     """
-    Let any signal with a Python handler wake up `process_set.wait` in the body.
+    Let any signal with a Python handler wake up `process_set.wait`.
 
     A descriptor that somebody else has set, such as an asyncio loop's, is left alone: its bytes
     mean something to its owner. Then a signal still interrupts the wait, but for the holes above.
+
+    Returns:
+        Whether the caller is to undo it, by `signal.set_wakeup_fd(-1)`.
     """
     if threading.current_thread() is not threading.main_thread():
-        yield
-        return
+        return False
     previous = signal.set_wakeup_fd(process_set.wake_fileno(), warn_on_full_buffer=False)
-    if previous != -1:
-        signal.set_wakeup_fd(previous)
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.set_wakeup_fd(-1)
+    if previous == -1:
+        return True
+    signal.set_wakeup_fd(previous)
+    return False
