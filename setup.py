@@ -39,7 +39,7 @@ def limited_api() -> tuple[int, int]:
 
 major, minor = limited_api()
 sanitizers = os.environ.get("FLAMESPAWN_SANITIZE", "")
-flags = ["-std=c11", "-fvisibility=hidden", "-Werror=implicit-function-declaration"]
+flags = ["-std=c11", "-fvisibility=hidden", "-Werror=implicit-function-declaration", "-g0"]
 if sanitizers:
     flags += [f"-fsanitize={sanitizers}", "-fno-omit-frame-pointer", "-g"]
 

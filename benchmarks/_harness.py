@@ -22,60 +22,89 @@ if TYPE_CHECKING:
 _HERE = Path(__file__).resolve().parent
 _COMPILE = ("cc", "-std=c11", "-O2")
 # Symbols are bound when the program starts, so that no call pays for its first time.
-_LINK = ("-Wl,-z,now", "-static")
-
-
-@dataclass(frozen=True)
-class Programs:
-    """The compiled C programs."""
-
-    child: Path
-    floor: Path
+_LINK = "-Wl,-z,now"
 
 
 @contextlib.contextmanager
-def compiled_programs() -> Iterator[Programs]:
-    """Compile the C programs into a directory that is removed at the end."""
-    with tempfile.TemporaryDirectory(prefix="join-benchmark-") as directory:
-        programs = Programs(Path(directory, "child"), Path(directory, "waitid_floor"))
-        for program in (programs.child, programs.floor):
-            _compile(program)
-        yield programs
+def compiled_programs() -> Iterator[Path]:
+    """Compile what is in C into a directory that is removed at the end."""
+    with tempfile.TemporaryDirectory(prefix="join-benchmark-") as name:
+        directory = Path(name)
+        _compile_program(directory / "child")
+        _compile_program(directory / "waitid_floor")
+        _compile(directory / "waitid_stamp.so", "-shared", "-fPIC")
+        yield directory
 
 
-def _compile(program: Path) -> None:
+def _compile_program(path: Path) -> None:
     """
-    Compile the source file of the same name; linked statically if there is a static libc.
+    Compile a program; linked statically if there is a static libc.
 
     A child that shares no libc with thousands of others leaves sooner and more evenly: an exit
     waits for whoever walks the list of all mappings of a shared page.
     """
-    command = [*_COMPILE, "-o", str(program), str(_HERE / f"{program.name}.c")]
-    if subprocess.run([*command, *_LINK], stderr=subprocess.DEVNULL, check=False).returncode != 0:
-        subprocess.run([*command, *_LINK[:1]], check=True)
+    try:
+        _compile(path, "-static", stderr=subprocess.DEVNULL)
+    except subprocess.CalledProcessError:
+        _compile(path)
+
+
+def _compile(path: Path, *options: str, stderr: int | None = None) -> None:
+    """Compile the source file of the same name."""
+    source = _HERE / f"{path.stem}.c"
+    command = [*_COMPILE, "-o", str(path), str(source), _LINK, *options]
+    subprocess.run(command, check=True, stderr=stderr)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """
+    A kind of children.
+
+    Attributes:
+        key: its name in ``_children.py`` and in JSON.
+        label: what the tables call the children.
+        most_others: how many a machine of ordinary size can take for each contender.
+        others_per_victim: a batch has one victim for so many others, at least one.
+    """
+
+    key: str
+    label: str
+    most_others: int
+    others_per_victim: int
 
 
 @dataclass(frozen=True)
 class Contender:
     """
-    One way to wait, as the tables name it.
+    One way to wait for one kind of children.
 
-    ``timeout`` is what its waiting calls are given in seconds; ``floor_mode`` is set for those
-    that are run by the C program.
+    Attributes:
+        kind: of the children.
+        key: its name in ``_waiters.py`` and in JSON.
+        label: what the tables call it.
+        timeout: what its waiting calls are given in seconds.
+        floor: key of the contender that it is compared with, one with the same children.
+        packages: what its launcher imports besides what it needs, so that forked children are
+            the same as those of the contender that it is compared with.
+        floor_mode: set for those that are run by the C program.
     """
 
+    kind: Kind
     key: str
     label: str
     timeout: float | None = None
+    floor: str = "floor-one"
+    packages: tuple[str, ...] = ()
     floor_mode: str | None = None
 
-    def command(self, programs: Programs) -> list[str]:
+    def command(self, directory: Path) -> list[str]:
         """Return the command line of its launcher."""
-        floor, child = str(programs.floor), str(programs.child)
         if self.floor_mode is not None:
-            return [floor, child, self.floor_mode]
+            return [str(directory / "waitid_floor"), str(directory / "child"), self.floor_mode]
         timeout = "none" if self.timeout is None else str(self.timeout)
-        return [sys.executable, str(_HERE / "_launcher.py"), child, self.key, timeout]
+        launcher = [sys.executable, str(_HERE / "_launcher.py"), str(directory)]
+        return [*launcher, self.kind.key, self.key, timeout, *self.packages]
 
 
 class LauncherError(Exception):
@@ -89,12 +118,12 @@ class Launcher:
     Leaving the context kills it. Its children then see the end of their input and exit.
     """
 
-    def __init__(self, contender: Contender, programs: Programs) -> None:
+    def __init__(self, contender: Contender, directory: Path) -> None:
         self.contender = contender
         self.version: str | None = None  # None: a package that it needs is not installed
         # In a session of its own it doesn't see the Ctrl-C that ends the driver.
         self._process = subprocess.Popen(
-            contender.command(programs),
+            contender.command(directory),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -142,20 +171,17 @@ class Launcher:
 
 
 @contextlib.contextmanager
-def running_launchers(
-    contenders: Sequence[Contender], programs: Programs
-) -> Iterator[list[Launcher]]:
+def running_launchers(contenders: Sequence[Contender], programs: Path) -> Iterator[list[Launcher]]:
     """
     Start one launcher for each contender, all of them at once, and kill them at the end.
 
-    Each has its own copy of the child program, so that no page is shared between contenders.
+    Each has its own copy of the programs, so that no page is shared between contenders.
     """
     with contextlib.ExitStack() as stack:
-        directory = stack.enter_context(tempfile.TemporaryDirectory(dir=programs.child.parent))
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=programs.parent)))
         launchers = []
         for number, contender in enumerate(contenders):
-            child = Path(shutil.copy(programs.child, Path(directory, f"child{number}")))
-            own = dataclasses.replace(programs, child=child)
+            own = shutil.copytree(programs, directory / str(number))
             launchers.append(stack.enter_context(Launcher(contender, own)))
         for launcher in launchers:
             launcher.greet()

@@ -2,39 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 import random
 import time
 from typing import TYPE_CHECKING
 
 from tabulate import tabulate
 
+from _contenders import TORCH
 from _harness import Contender, Figure, Launcher, voluntary_switches
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-FLAMESPAWN = Contender("flamespawn", "flamespawn ProcessContext.join()")
-TORCH = Contender("torch", "torch ProcessContext.join()")
-MULTIPROCESSING = Contender("multiprocessing", "multiprocessing connection.wait(), join()")
-FLOOR_ONE = Contender("floor-one", "C waitid(P_PID), told which", floor_mode="pid")
-FLOOR_ANY = Contender("floor-any", "C waitid(P_ALL)", floor_mode="all")
-PSUTIL = Contender("psutil", "psutil Process.wait(60), told which", timeout=60.0)
-SUBPROCESS = Contender("subprocess", "subprocess Popen.wait(60), told which", timeout=60.0)
-
-LATENCY = (FLOOR_ONE, FLOOR_ANY, FLAMESPAWN, MULTIPROCESSING, TORCH, PSUTIL, SUBPROCESS)
-CPU_TIME = (FLOOR_ANY, FLAMESPAWN, MULTIPROCESSING, TORCH)
-IDLE = tuple(
-    dataclasses.replace(contender, timeout=timeout, label=f"{label}, {limit}")
-    for contender, label in (
-        (FLAMESPAWN, "flamespawn join"),
-        (MULTIPROCESSING, "multiprocessing connection.wait"),
-        (TORCH, "torch join"),
-        (PSUTIL, "psutil wait for one process"),
-        (SUBPROCESS, "subprocess wait for one process"),
-    )
-    for timeout, limit in ((None, "no time-out"), (3600.0, "time-out 1 h"))
-)
 
 CPU_PROCESSES = 1024
 IDLE_PROCESSES = 64
@@ -45,7 +23,11 @@ Entry = dict[str, object]
 def _entry(launcher: Launcher, values: Entry | None) -> Entry:
     """Return what the JSON output says about one contender; no values: it is not installed."""
     contender = launcher.contender
-    name: Entry = {"contender": contender.key, "label": contender.label}
+    name: Entry = {
+        "kind": contender.kind.key,
+        "contender": contender.key,
+        "label": contender.label,
+    }
     return {**name, **({"status": "not installed"} if values is None else values)}
 
 
@@ -87,12 +69,11 @@ def _delay_ns(others: int) -> int:
 
 
 def _sample_latency(
-    launchers: Sequence[Launcher], others: int, rounds: int
+    launchers: Sequence[Launcher], others: int, victims: int, rounds: int
 ) -> dict[Launcher, list[float]]:
     """Return the exit-to-return times of each launcher in microseconds."""
     shuffle = random.Random(others).shuffle
     samples: dict[Launcher, list[float]] = {launcher: [] for launcher in launchers}
-    victims = max(1, others // 16)
     for first in range(0, rounds, victims):
         batch = min(victims, rounds - first)
         for launcher in launchers:
@@ -113,19 +94,22 @@ def _sample_latency(
 
 
 def measure_latency(launchers: Sequence[Launcher], others: int, rounds: int) -> list[Entry]:
-    """Measure and print the exit-to-return time with ``others`` other children."""
+    """Measure and print the exit-to-return time with ``others`` other children of one kind."""
+    kind = launchers[0].contender.kind
     present = [launcher for launcher in launchers if launcher.version]
-    samples = _sample_latency(present, others, rounds)
-    figures = {launcher.contender: Figure.of(sample) for launcher, sample in samples.items()}
+    victims = max(1, others // kind.others_per_victim)
+    samples = _sample_latency(present, others, victims, rounds)
+    figures = {launcher.contender.key: Figure.of(sample) for launcher, sample in samples.items()}
     entries = []
     for launcher in launchers:
+        contender = launcher.contender
         values: Entry | None = None
-        if figure := figures.get(launcher.contender):
-            ratio = round(figure.median / figures[FLOOR_ONE].median, 3)
+        if figure := figures.get(contender.key):
+            ratio = round(figure.median / figures[contender.floor].median, 3)
             values = {"others": others, "us": figure.as_json(), "ratio_to_floor": ratio}
         entries.append(_entry(launcher, values))
     print_table(
-        f"Exit to return with {others} other children, microseconds",
+        f"Exit to return with {others} other children ({kind.label}), microseconds",
         ["us.median", "us.p10", "us.p90", "us.p99", "us.n", "ratio_to_floor"],
         entries,
     )

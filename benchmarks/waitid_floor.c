@@ -1,8 +1,8 @@
 // The least that a launcher can do: start children, block in waitid(2).
 //
 // It speaks the same line protocol as _launcher.py, which describes it, and
-// starts the same children in the same way. Its figures are the floor that the
-// contenders of join.py are compared with.
+// starts the same programs in the same way. Its figures are the floor that the
+// contenders of join.py are compared with where the children are C programs.
 //
 // usage: waitid_floor CHILD pid|all
 //

@@ -38,7 +38,8 @@ class Fate:
         user_time, system_time: seconds of CPU, of the rank and the children that it waited for.
         max_rss: largest resident set, in bytes.
 
-    The last three are zero where the exit status is unknown.
+    The last three are zero where somebody else has collected the exit status, be it
+    `multiprocessing` while it started the next rank.
     """
 
     index: int
