@@ -14,18 +14,10 @@ CSOURCES := $(wildcard csrc/*.[ch] tests/c/*.[ch] benchmarks/*.c)
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-# A tool that is missing is named here, in one line, and not by a traceback later on.
+# What is missing is named here, in one line, and not by a traceback later on.
 .PHONY: check-tools
 check-tools:
-	@command -v $(PYTHON) >/dev/null || { echo "missing: $(PYTHON) (apt-get install python3)"; exit 1; }
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "too old: $(PYTHON) is $$($(PYTHON) -V); 3.11 is needed (make PYTHON=...)"; exit 1; }
-	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
-		{ echo "missing: the venv module of $(PYTHON) (apt-get install python3-venv)"; exit 1; }
-	@$(PYTHON) -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(os.path.join( \
-		sysconfig.get_path("include"), "Python.h")))' || \
-		{ echo "missing: Python.h of $(PYTHON) (apt-get install python3-dev)"; exit 1; }
-	@command -v $(CC) >/dev/null || { echo "missing: a C compiler (apt-get install gcc)"; exit 1; }
+	@PYTHON=$(PYTHON) CC=$(CC) sh wheelhouse-ci/check-tools
 
 $(BIN)/python: | check-tools
 	@$(PYTHON) -m venv $(VENV)
@@ -53,7 +45,7 @@ test: test-c build ## run the C tests and the Python tests
 
 .PHONY: test-c
 test-c: ## run the tests of csrc/ without Python
-	@command -v $(CC) >/dev/null || { echo "missing: a C compiler (apt-get install gcc)"; exit 1; }
+	@command -v $(CC) >/dev/null || { echo "missing: gcc (apt-get install gcc libc6-dev)"; exit 1; }
 	@$(MAKE) --no-print-directory -C tests/c
 
 .PHONY: test-asan

@@ -1,5 +1,5 @@
-// The strictest kind of child that the contenders of join.py wait for: one that
-// the kernel takes apart in no time.
+// The strictest kind of child that the contenders of join.py wait for: the
+// kernel takes it apart in no time.
 //
 // It waits for one byte on its standard input, stays away for a while so that
 // its parent is surely asleep by then, writes the time into its slot of a
