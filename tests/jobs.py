@@ -226,6 +226,12 @@ def close_pipe_and_return() -> None:
     os.close(report_pipe())
 
 
+def reopen_pipe_as(path: str) -> None:
+    fd = os.open(path, os.O_RDWR)
+    os.dup2(fd, report_pipe())
+    os.close(fd)
+
+
 # What a user's own wrapper does with processes and queues of multiprocessing.
 
 

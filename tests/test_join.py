@@ -251,6 +251,35 @@ def test_terminate_and_kill_any_number_of_times() -> None:
         context.terminate()
 
 
+def test_signals_from_other_threads_while_the_last_rank_ends() -> None:
+    """terminate() and kill() from other threads meet the end of the context without an error."""
+    errors: list[BaseException] = []
+
+    def signal_until_the_end(context: flamespawn.ProcessContext) -> None:
+        try:
+            while len(context.sentinels):
+                context.terminate()
+                context.kill()
+            context.kill()
+        except BaseException as error:
+            errors.append(error)
+
+    for _ in range(5):
+        with waiting_ranks(2) as (context, _):
+            threads = [
+                threading.Thread(target=signal_until_the_end, args=(context,)) for _ in range(2)
+            ]
+            for thread in threads:
+                thread.start()
+            with pytest.raises(flamespawn.ProcessExitedException):
+                while not context.join():
+                    pass
+            for thread in threads:
+                thread.join()
+
+    assert errors == []
+
+
 def test_the_with_statement_joins() -> None:
     """Leaving the block joins all ranks."""
     with waiting_ranks(2) as (context, pipes):

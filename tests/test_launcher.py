@@ -99,6 +99,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_ten_thousand_ranks_leave_nothing(run_launcher: RunLauncher) -> None:
     """One launcher that has run 10,000 ranks is as it was: descriptors, children, memory."""
     launcher = run_launcher(MANY_SHORT_RANKS, "10000")
@@ -143,6 +144,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", REFUSED)
 def test_where_the_kernel_refuses(case: str) -> None:
     """The same tests pass under a real filter that refuses the calls behind the features."""
@@ -177,6 +179,47 @@ def test_the_probe_sees_what_is_refused(case: str) -> None:
     )
 
     assert result.stdout.strip() == "0"
+
+
+OUT_OF_DESCRIPTORS = """
+import gc, os, resource, sys
+import flamespawn, jobs
+
+if __name__ == "__main__":
+    flamespawn.start_processes(jobs.nothing, start_method="fork")
+    used = len(os.listdir("/proc/self/fd")) - 1
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    messages = set()
+    for spare in range(2, 16):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (used + spare, limit[1]))
+        try:
+            context = flamespawn.start_processes(
+                jobs.wait_forever, nprocs=8, join=False, start_method=sys.argv[1]
+            )
+        except OSError as error:
+            messages.add(str(error))
+        else:
+            raise AssertionError
+        resource.setrlimit(resource.RLIMIT_NOFILE, limit)
+        left = set(open(f"/proc/self/task/{os.getpid()}/children").read().split())
+        assert not left, (spare, left)
+        # multiprocessing itself loses one pipe where it gets no second one.
+        gc.collect()
+        now = len(os.listdir("/proc/self/fd")) - 1
+        assert now in (used, used + 2), (spare, now - used)
+        used = now
+    print(messages)
+"""
+
+
+def test_a_start_without_enough_descriptors(run_launcher: RunLauncher) -> None:
+    """Wherever the descriptors run out, the error says so and no rank is left."""
+    launcher = run_launcher(OUT_OF_DESCRIPTORS, "fork")
+
+    out, err = launcher.communicate(timeout=60)
+
+    assert err == ""
+    assert "Too many open files" in out
 
 
 IMPORT_ONLY = """

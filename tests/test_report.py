@@ -6,6 +6,7 @@ import os
 import queue
 import struct
 import traceback
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -113,6 +114,16 @@ def test_a_rank_that_closed_its_pipe_cannot_succeed() -> None:
     error = failure_of(jobs.close_pipe_and_return)
 
     assert isinstance(error, flamespawn.ProcessExitedException)
+
+
+def test_a_rank_that_reuses_the_descriptor_of_its_pipe(tmp_path: Path) -> None:
+    """A report is never written into a file that took the place of the pipe."""
+    precious = tmp_path / "precious"
+    precious.write_bytes(b"precious")
+    error = failure_of(jobs.reopen_pipe_as, str(precious))
+
+    assert isinstance(error, flamespawn.ProcessExitedException)
+    assert precious.read_bytes() == b"precious"
 
 
 @pytest.mark.parametrize(

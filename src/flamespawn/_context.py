@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Sequence
 from multiprocessing.process import BaseProcess
 from types import TracebackType
@@ -86,10 +87,16 @@ class ProcessContext:
         self._culprit: Member | None = None
         # Events may have been taken from the set without having been acted on.
         self._catch_up = False
+        # Held while the set is closed or used by a thread that does not have the turn.
+        self._set_lock = threading.Lock()
         self._set = _native.ProcSet(features())
         _multiprocessing.call_after_fork(self, ProcessContext._abandon)
-        for member in self._members:
-            member.watch(self._set)
+        try:
+            for member in self._members:
+                member.watch(self._set)
+        except BaseException:
+            self._set.close()
+            raise
 
     def __repr__(self) -> str:
         running = len(self._members) - self._ended
@@ -203,10 +210,10 @@ class ProcessContext:
 
     def _signal_all(self, signum: int) -> None:
         self._check_owner()
-        for member in self._members:
-            if self._finished:
-                return
-            member.signal(self._set, signum)
+        with self._set_lock:
+            if not self._set.closed:
+                for member in self._members:
+                    member.signal(self._set, signum)
 
     # --------------------------------------------------------------------------------- waiting
 
@@ -296,7 +303,8 @@ class ProcessContext:
         for member in self._members:
             member.finish(self._set)
         self._finished = True
-        self._set.close()
+        with self._set_lock:
+            self._set.close()
 
     def _exception(self, culprit: Member) -> ProcessException:
         error = culprit.exception()

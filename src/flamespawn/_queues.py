@@ -112,6 +112,8 @@ class ReportQueue:
             fd, self.fd = self.fd, -1
             os.close(fd)
 
+    __del__ = close
+
 
 def _unpickled(data: bytes) -> object:
     # As trusted as the queue's own get(), which does the same.

@@ -9,6 +9,7 @@ is loaded by `Failed.load_exception` and only there.
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 import socket
@@ -136,12 +137,13 @@ class ReportWriter:
         fd: the write end, in blocking mode. Not owned: it stays open until the rank exits.
         rank: the index of this rank.
 
-    Every method raises OSError when the launcher is gone.
+    Every method raises OSError when the launcher is gone, or when something has closed the pipe.
     """
 
     def __init__(self, fd: int, rank: int) -> None:
         self._fd = fd
         self._rank = rank
+        self._pipe = os.fstat(fd)
 
     def started(self) -> None:
         self._send(Started, b"")
@@ -161,6 +163,9 @@ class ReportWriter:
         )
 
     def _send(self, kind: type[Report], *parts: bytes) -> None:
+        if not os.path.samestat(os.fstat(self._fd), self._pipe):
+            # The function has closed the pipe and opened something of its own in its place.
+            raise OSError(errno.EBADF, "the report pipe was closed")
         size = sum(map(len, parts))
         header = _HEADER.pack(
             _MAGIC, _KINDS.index(kind), self._rank, os.getpid(), time.monotonic_ns(), size

@@ -74,8 +74,18 @@ class _Start:
 
     def undo(self) -> None:
         """End the ranks that have been started."""
-        if self.processes:
-            ProcessContext(self.processes, self.queues).stop()
+        if not self.processes:
+            return
+        try:
+            context = ProcessContext(self.processes, self.queues)
+        except OSError:
+            # What kept the next rank from starting, such as a limit on descriptors, may keep a
+            # context from being made. This needs nothing.
+            for process in self.processes:
+                process.kill()
+                process.join()
+        else:
+            context.stop()
 
 
 @overload
