@@ -87,7 +87,7 @@ class Settings:
                 for kind, default in defaults.items()
             },
             rounds=arguments.rounds or (48 if quick else 256),
-            drains=1 if quick else 3,
+            drains=1 if quick else 5,
             drain_step_ns=1_000_000 if quick else 2_000_000,
             idle_s=3.0 if quick else 10.0,
         )

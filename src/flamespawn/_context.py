@@ -112,8 +112,8 @@ class ProcessContext:
         trace: TracebackType | None,
     ) -> None:
         try:
-            while error is None and not self.join():
-                pass
+            if error is None:
+                self._join(None, None, enough=len(self._members))
         finally:
             # The block has raised, or the wait was interrupted.
             self.stop()
@@ -157,21 +157,7 @@ class ProcessContext:
         deadline = after(check_timeout("timeout", timeout))
         if grace_period is not None:
             grace_period = check_seconds("grace_period", grace_period)
-        ended = self._ended
-
-        def satisfied() -> bool:
-            return self._finished or (self._ended > ended and self._teardown is None)
-
-        if self._turn.take(deadline, satisfied):
-            try:
-                self._advance(deadline, grace_period)
-            finally:
-                self._turn.give_up()
-        if not self._finished:
-            return False
-        if self._culprit is not None:
-            raise self._exception(self._culprit)
-        return True
+        return self._join(deadline, grace_period, enough=self._ended + 1)
 
     def terminate(self) -> None:
         """
@@ -200,10 +186,10 @@ class ProcessContext:
         try:
             if self._teardown is None:
                 self._teardown = Teardown(self._members, self._grace_period)
-            self._advance(None, None)
+            self._advance(None, None, len(self._members))
         except KeyboardInterrupt:
             self.kill()
-            self._advance(None, 0.0)
+            self._advance(None, 0.0, len(self._members))
             raise
         finally:
             self._turn.give_up()
@@ -217,46 +203,61 @@ class ProcessContext:
 
     # --------------------------------------------------------------------------------- waiting
 
-    def _advance(self, deadline: Deadline, grace_period: float | None) -> None:
-        """Wait until a rank has ended or, once one has failed, until all are stopped."""
-        ended = self._ended
+    def _join(self, deadline: Deadline, grace_period: float | None, *, enough: int) -> bool:
+        """Wait until *enough* ranks have ended, and return or raise what `join` does."""
+
+        def satisfied() -> bool:
+            return self._finished or (self._ended >= enough and self._teardown is None)
+
+        if self._turn.take(deadline, satisfied):
+            try:
+                self._advance(deadline, grace_period, enough)
+            finally:
+                self._turn.give_up()
+        if not self._finished:
+            return False
+        if self._culprit is not None:
+            raise self._exception(self._culprit)
+        return True
+
+    def _advance(self, deadline: Deadline, grace_period: float | None, enough: int) -> None:
+        """Wait until enough ranks have ended or, once one has failed, until all are stopped."""
         if self._teardown is not None and grace_period is not None:
             self._teardown.hasten(grace_period)
         if self._catch_up:
             self._look_at_all()
-        blocked = False
+        waking = not has_passed(deadline) and let_signals_wake(self._set)
+        try:
+            over = self._wait_for(deadline, grace_period, enough)
+        finally:
+            if waking:
+                signal.set_wakeup_fd(-1)
+        if over:
+            self._finish()
+
+    def _wait_for(self, deadline: Deadline, grace_period: float | None, enough: int) -> bool:
+        """Do the waiting of `_advance`; return whether there is nothing more to wait for."""
+        looked = False
         while True:
             if self._failed and self._teardown is None:
                 self._take_all_events()
                 grace = self._grace_period if grace_period is None else grace_period
                 self._teardown = Teardown(self._members, grace)
+            step = None
             if self._teardown is not None:
                 step = self._teardown.advance(self._set)
-                over = step is None
-            else:
-                step = None
-                over = self._ended == len(self._members)
-            if over:
-                self._finish()
-                return
-            if self._ended > ended and self._teardown is None:
-                return
-            if blocked and has_passed(deadline):
-                return
-            self._wait(earlier(deadline, step))
-            blocked = True
-
-    def _wait(self, deadline: Deadline) -> None:
-        """Wait in the kernel, and act on what it says."""
-        self._catch_up = True
-        waking = not has_passed(deadline) and let_signals_wake(self._set)
-        try:
-            events = self._set.wait(deadline)
-        finally:
-            if waking:
-                signal.set_wakeup_fd(-1)
-        self._act_on(events)
-        self._catch_up = False
+                if step is None:
+                    return True
+            elif self._ended == len(self._members):
+                return True
+            elif self._ended >= enough:
+                return False
+            if looked and has_passed(deadline):
+                return False
+            self._catch_up = True
+            self._act_on(self._set.wait(earlier(deadline, step)))
+            self._catch_up = False
+            looked = True
 
     def _act_on(self, events: list[tuple[int, int, int | None]]) -> None:
         for kind, index, exit_code in events:
@@ -273,8 +274,10 @@ class ProcessContext:
 
     def _take_all_events(self) -> None:
         """Act on all that the kernel knows already, so that the first failure is not missed."""
+        self._catch_up = True
         while events := self._set.wait(0):
             self._act_on(events)
+        self._catch_up = False
 
     def _look_at_all(self) -> None:
         """Act on what a wait said that an exception cut short."""
