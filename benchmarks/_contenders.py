@@ -39,7 +39,13 @@ LATENCY = {
     PROGRAM: (FLOOR_ONE, FLOOR_ANY, FLAMESPAWN, MULTIPROCESSING, TORCH, PSUTIL, SUBPROCESS),
     RANK: RANK_CONTENDERS,
 }
-CPU_TIME = (FLOOR_ANY, FLAMESPAWN, MULTIPROCESSING, TORCH)
+CPU_TIME = (
+    FLOOR_ANY,
+    dataclasses.replace(FLAMESPAWN, label="flamespawn, as spawn(join=True) waits"),
+    dataclasses.replace(FLAMESPAWN, key="flamespawn-loop", label="flamespawn, a loop of join()"),
+    MULTIPROCESSING,
+    dataclasses.replace(TORCH, label="torch, a loop of join(), as its spawn waits"),
+)
 IDLE = tuple(
     dataclasses.replace(contender, timeout=timeout, label=f"{label}, {limit}")
     for contender, label in (

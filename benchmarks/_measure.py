@@ -128,7 +128,8 @@ def measure_cpu_time(launchers: Sequence[Launcher], step_ns: int, drains: int) -
                 pair = (user_us / 1e3, system_us / 1e3)
                 samples.setdefault(launcher.contender, []).append(pair)
     entries = []
-    torch = Figure.of([sum(pair) for pair in samples[TORCH]]).median if TORCH in samples else None
+    of_torch = [pairs for contender, pairs in samples.items() if contender.key == TORCH.key]
+    torch = Figure.of([sum(pair) for pair in of_torch[0]]).median if of_torch else None
     for launcher in launchers:
         values: Entry | None = None
         if pairs := samples.get(launcher.contender):

@@ -123,9 +123,16 @@ class _ContextWaiter(_MultiprocessingWaiter):
         super().forget()
 
 
-class _Flamespawn(_ContextWaiter):
+class _FlamespawnLoop(_ContextWaiter):
     package = module = "flamespawn"
     report = None
+
+
+class _Flamespawn(_FlamespawnLoop):
+    def wait_all(self) -> None:
+        """Wait as ``spawn(join=True)`` does; torch's loops over ``join`` instead."""
+        with self.context:
+            pass
 
 
 class _Torch(_ContextWaiter):
@@ -255,6 +262,7 @@ class _Subprocess(Waiter):
 
 WAITERS: dict[str, type[Waiter]] = {
     "flamespawn": _Flamespawn,
+    "flamespawn-loop": _FlamespawnLoop,
     "torch": _Torch,
     "multiprocessing": _ConnectionWait,
     "floor-one": _Floor,

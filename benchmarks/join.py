@@ -21,7 +21,8 @@ is therefore a floor that has the same imports and forks the same ranks from Pyt
 is taken in C right after ``waitid``; that stamp does not contain the way back to Python.
 
 *CPU time.* User and system time of the launcher while it joins 1024 processes that end one after
-the other.
+the other, in the way in which each library's own ``spawn`` waits for all; for flamespawn also by a
+loop of ``join`` calls.
 
 *Idle wake-ups.* How often the launcher goes to sleep again (its voluntary context switches, of all
 threads) while 64 children run and nothing happens. Falling asleep for the first time and the end
@@ -138,16 +139,14 @@ def run(settings: Settings) -> Entry:
     print_table("Machine", ["value"], [{"label": k, "value": str(v)} for k, v in machine.items()])
     versions = {}
     latency: list[Entry] = []
-    cpu_time: list[Entry] = []
     with compiled_programs() as programs:
         for kind, contenders in LATENCY.items():
             with running_launchers(contenders, programs) as launchers:
                 versions.update({item.contender.key: item.version for item in launchers})
                 for others in settings.others[kind.key]:
                     latency += measure_latency(launchers, others, settings.rounds)
-                joiners = [launcher for launcher in launchers if launcher.contender in CPU_TIME]
-                if joiners:
-                    cpu_time += measure_cpu_time(joiners, settings.drain_step_ns, settings.drains)
+        with running_launchers(CPU_TIME, programs) as launchers:
+            cpu_time = measure_cpu_time(launchers, settings.drain_step_ns, settings.drains)
         with running_launchers(IDLE, programs) as launchers:
             idle = measure_idle(launchers, settings.idle_s)
     return {

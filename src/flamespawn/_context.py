@@ -153,8 +153,9 @@ class ProcessContext:
         `KeyboardInterrupt` and other exceptions of signal handlers pass at once and leave the
         ranks running; `stop`, `kill` and the `with` statement end them.
         """
-        self._check_owner()
-        deadline = after(check_timeout("timeout", timeout))
+        if os.getpid() != self._owner:
+            raise self._not_ours()
+        deadline = None if timeout is None else after(check_timeout("timeout", timeout))
         if grace_period is not None:
             grace_period = check_seconds("grace_period", grace_period)
         return self._join(deadline, grace_period, enough=self._ended + 1)
@@ -178,9 +179,8 @@ class ProcessContext:
         Does not raise for how they ended; a later `join` does, because they have not completed.
         A `KeyboardInterrupt` during this call kills them at once, and passes when they are gone.
         """
-        self._check_owner()
-        if self._finished:
-            return
+        if os.getpid() != self._owner:
+            raise self._not_ours()
         if not self._turn.take(None, lambda: self._finished):
             return
         try:
@@ -195,7 +195,8 @@ class ProcessContext:
             self._turn.give_up()
 
     def _signal_all(self, signum: int) -> None:
-        self._check_owner()
+        if os.getpid() != self._owner:
+            raise self._not_ours()
         with self._set_lock:
             if not self._set.closed:
                 for member in self._members:
@@ -222,11 +223,13 @@ class ProcessContext:
 
     def _advance(self, deadline: Deadline, grace_period: float | None, enough: int) -> None:
         """Wait until enough ranks have ended or, once one has failed, until all are stopped."""
+        if self._finished:
+            return
         if self._teardown is not None and grace_period is not None:
             self._teardown.hasten(grace_period)
         if self._catch_up:
             self._look_at_all()
-        waking = not has_passed(deadline) and let_signals_wake(self._set)
+        waking = (deadline is None or not has_passed(deadline)) and let_signals_wake(self._set)
         try:
             over = self._wait_for(deadline, grace_period, enough)
         finally:
@@ -252,10 +255,10 @@ class ProcessContext:
                 return True
             elif self._ended >= enough:
                 return False
-            if looked and has_passed(deadline):
+            if looked and deadline is not None and has_passed(deadline):
                 return False
             self._catch_up = True
-            self._act_on(self._set.wait(earlier(deadline, step)))
+            self._act_on(self._set.wait(deadline if step is None else earlier(deadline, step)))
             self._catch_up = False
             looked = True
 
@@ -319,10 +322,10 @@ class ProcessContext:
     def _fates(self) -> tuple[Fate, ...]:
         return tuple(member.fate() for member in self._members)
 
-    def _check_owner(self) -> None:
-        if os.getpid() != self._owner:
-            msg = f"these ranks belong to process {self._owner}, this is process {os.getpid()}"
-            raise RuntimeError(msg)
+    def _not_ours(self) -> RuntimeError:
+        return RuntimeError(
+            f"these ranks belong to process {self._owner}, this is process {os.getpid()}"
+        )
 
     def _abandon(self) -> None:
         """Let go of the descriptors that a forked process has inherited."""

@@ -17,9 +17,10 @@ class Turn:
     """
 
     def __init__(self) -> None:
-        self._condition = threading.Condition(threading.Lock())
-        self._holder: int | None = None
-        # Threads that want the turn and do not have it; changed under the lock.
+        self._held = threading.Lock()
+        self._holder = 0
+        self._changed = threading.Condition(threading.Lock())
+        # Threads that want the turn and do not have it; changed under the condition's lock.
         self._waiting = 0
 
     def take(self, deadline: Deadline, satisfied: Callable[[], bool]) -> bool:
@@ -27,40 +28,45 @@ class Turn:
         Wait until it is this thread's turn.
 
         Returns:
-            True with the turn taken; False as soon as `satisfied()`, or at the deadline.
+            True with the turn taken; False when somebody else has it and `satisfied()`, or at the
+            deadline.
 
         Raises:
             RuntimeError: this thread has the turn, so that it would wait for itself; only a
                 signal handler that runs during a join can get here.
         """
-        me = threading.get_ident()
-        if self._holder == me:
-            msg = "join() was called by a signal handler while the same thread was joining"
-            raise RuntimeError(msg)
-        with self._condition:
-            # Before the look at the holder; see give_up().
+        if not self._held.acquire(blocking=False):
+            if self._holder == threading.get_ident():
+                msg = "join() was called by a signal handler while the same thread was joining"
+                raise RuntimeError(msg)
+            if not self._take_later(deadline, satisfied):
+                return False
+        self._holder = threading.get_ident()
+        return True
+
+    def _take_later(self, deadline: Deadline, satisfied: Callable[[], bool]) -> bool:
+        with self._changed:
+            # Before the look at who holds it; see give_up().
             self._waiting += 1
             try:
-                while not satisfied():
-                    if self._holder is None:
-                        self._holder = me
-                        return True
-                    if has_passed(deadline):
+                while not self._held.acquire(blocking=False):
+                    if satisfied() or has_passed(deadline):
                         return False
-                    self._condition.wait(remaining(deadline))
-                return False
+                    self._changed.wait(remaining(deadline))
             finally:
                 self._waiting -= 1
+        return True
 
     def give_up(self) -> None:
         """
         Pass on the turn that this thread has taken.
 
-        On the way from the end of a rank to the return of `join`, and therefore without the lock
-        if nobody waits: whoever comes counts itself before it looks for the holder, and this looks
-        for the count after having removed the holder. One of the two sees the other.
+        On the way from the end of a rank to the return of `join`, and therefore quick if nobody
+        waits: whoever comes counts itself before it tries to take the turn, and this looks at the
+        count after having let it go. One of the two sees the other.
         """
-        self._holder = None
+        self._holder = 0
+        self._held.release()
         if self._waiting:
-            with self._condition:
-                self._condition.notify_all()
+            with self._changed:
+                self._changed.notify_all()

@@ -27,9 +27,9 @@ def let_signals_wake(process_set: ProcSet) -> bool:
     Returns:
         Whether the caller is to undo it, by `signal.set_wakeup_fd(-1)`.
     """
-    if threading.current_thread() is not threading.main_thread():
+    if threading.get_ident() != threading.main_thread().ident:
         return False
-    previous = signal.set_wakeup_fd(process_set.wake_fileno(), warn_on_full_buffer=False)
+    previous = signal.set_wakeup_fd(process_set.wake_fileno())
     if previous == -1:
         return True
     signal.set_wakeup_fd(previous)
