@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import os
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from multiprocessing import Pipe
 from typing import Any
 
@@ -195,7 +197,7 @@ def linger_or_abort(rank: int, pipes: list[Any]) -> None:
         jobs.raise_then_hang_in_a_thread()
     signal.signal(signal.SIGTERM, lambda *_: os.abort())
     pipes[1].send("ready")
-    time.sleep(jobs.FOREVER)
+    jobs.wait_forever(rank)
 
 
 def test_an_end_before_the_function_was_called() -> None:
@@ -274,14 +276,38 @@ def test_the_report_counts_and_not_the_exit(function: Any, start_method: str) ->
     assert time.monotonic() - start < 20
 
 
-def test_sigterm_that_is_ignored_is_followed_by_sigkill() -> None:
-    """Ranks that ignore SIGTERM are killed when the grace period is over."""
+def start_stubborn_ranks(grace_period: float) -> flamespawn.ProcessContext:
+    """Start two ranks that ignore SIGTERM, and wait until they do."""
     here, there = Pipe()
     context = flamespawn.start_processes(
-        jobs.ignore_sigterm, (there,), 2, join=False, start_method="fork", grace_period=0.3
+        jobs.ignore_sigterm, (there,), 2, join=False, start_method="fork", grace_period=grace_period
     )
     for _ in range(2):
         here.recv()
+    here.close()
+    there.close()
+    return context
+
+
+@contextlib.contextmanager
+def interrupts(first: float, interval: float = 0) -> Iterator[None]:
+    """Raise KeyboardInterrupt in the body, as Ctrl-C does, after some seconds."""
+
+    def interrupt(signum: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    old = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, first, interval)
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, old)
+
+
+def test_sigterm_that_is_ignored_is_followed_by_sigkill() -> None:
+    """Ranks that ignore SIGTERM are killed when the grace period is over."""
+    context = start_stubborn_ranks(grace_period=0.3)
     os.kill(context.pids()[1], signal.SIGKILL)
     start = time.monotonic()
 
@@ -291,18 +317,11 @@ def test_sigterm_that_is_ignored_is_followed_by_sigkill() -> None:
     assert 0.3 <= time.monotonic() - start < 10
     assert caught.value.fates[0].signal_name == "SIGKILL"
     assert [fate.stopped for fate in caught.value.fates] == [True, False]
-    here.close()
-    there.close()
 
 
 def test_the_grace_period_of_a_join() -> None:
     """join(grace_period=...) overrides what the context was started with."""
-    here, there = Pipe()
-    context = flamespawn.start_processes(
-        jobs.ignore_sigterm, (there,), 2, join=False, start_method="fork", grace_period=300
-    )
-    for _ in range(2):
-        here.recv()
+    context = start_stubborn_ranks(grace_period=300)
     os.kill(context.pids()[0], signal.SIGKILL)
     start = time.monotonic()
 
@@ -310,18 +329,11 @@ def test_the_grace_period_of_a_join() -> None:
         context.join(grace_period=0.1)
 
     assert time.monotonic() - start < 20
-    here.close()
-    there.close()
 
 
 def test_the_timeout_bounds_a_join_that_meets_a_failure() -> None:
     """A time-out that ends before the ranks are stopped ends the call; the next goes on."""
-    here, there = Pipe()
-    context = flamespawn.start_processes(
-        jobs.ignore_sigterm, (there,), 2, join=False, start_method="fork", grace_period=1.0
-    )
-    for _ in range(2):
-        here.recv()
+    context = start_stubborn_ranks(grace_period=1.0)
     os.kill(context.pids()[0], signal.SIGKILL)
     start = time.monotonic()
     early = [context.join(0.05), context.join(0)]
@@ -331,8 +343,6 @@ def test_the_timeout_bounds_a_join_that_meets_a_failure() -> None:
 
     assert early == [False, False]
     assert 1.0 <= time.monotonic() - start < 20
-    here.close()
-    there.close()
 
 
 def test_an_exit_code_after_completion_is_a_failure() -> None:
@@ -361,43 +371,14 @@ def test_a_process_that_fn_forks_is_not_the_rank() -> None:
 
 def test_an_interrupt_while_ranks_are_joined_stops_them() -> None:
     """With join=True, an interrupt ends the ranks before it passes."""
-    here, there = Pipe()
-
-    def interrupt(signum: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    old = signal.signal(signal.SIGALRM, interrupt)
-    try:
-        signal.setitimer(signal.ITIMER_REAL, 0.2)
-        with pytest.raises(KeyboardInterrupt):
-            flamespawn.start_processes(jobs.wait_forever, nprocs=3, start_method="fork")
-    finally:
-        signal.signal(signal.SIGALRM, old)
+    with interrupts(0.2), pytest.raises(KeyboardInterrupt):
+        flamespawn.start_processes(jobs.wait_forever, nprocs=3, start_method="fork")
     assert conftest.children() == set()
-    here.close()
-    there.close()
 
 
 def test_a_second_interrupt_kills_at_once() -> None:
     """While ranks that ignore SIGTERM are being stopped, another interrupt kills them."""
-    here, there = Pipe()
-
-    def interrupt(signum: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    old = signal.signal(signal.SIGALRM, interrupt)
-    try:
-        context = flamespawn.start_processes(
-            jobs.ignore_sigterm, (there,), 2, join=False, start_method="fork", grace_period=300
-        )
-        for _ in range(2):
-            here.recv()
-        signal.setitimer(signal.ITIMER_REAL, 0.05, 0.2)
-        with pytest.raises(KeyboardInterrupt), context:
-            context.join()
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, old)
+    context = start_stubborn_ranks(grace_period=300)
+    with interrupts(0.05, 0.2), pytest.raises(KeyboardInterrupt), context:
+        context.join()
     assert conftest.children() == set()
-    here.close()
-    there.close()
