@@ -53,8 +53,7 @@ def descriptors() -> dict[str, str]:
 
 
 def temporary_files() -> set[str]:
-    # Pytest's own folder aside; other programs on the machine do not use our prefix.
-    return {name for name in os.listdir(tempfile.gettempdir()) if "spawn" in name.lower()}
+    return {name for name in os.listdir(tempfile.gettempdir()) if not name.startswith("pytest-of-")}
 
 
 def os_threads() -> int:
@@ -69,7 +68,13 @@ def watchdog() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def warm_up() -> None:
+def temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Give the tests a folder for temporary files that nobody else writes to."""
+    tempfile.tempdir = os.environ["TMPDIR"] = str(tmp_path_factory.mktemp("temporary"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def warm_up(temporary_folder: None) -> None:
     """Let multiprocessing start its helpers before anybody counts processes."""
     multiprocessing.set_forkserver_preload([])
     for start_method in ("spawn", "forkserver"):

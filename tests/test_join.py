@@ -179,8 +179,8 @@ def test_an_interrupt_passes_at_once_and_loses_nothing() -> None:
     try:
         with waiting_ranks(2) as (context, pipes):
             for _ in range(20):
-                signal.setitimer(signal.ITIMER_REAL, 0.002)
                 with pytest.raises(KeyboardInterrupt):
+                    signal.setitimer(signal.ITIMER_REAL, 0.002)
                     context.join()
             pipes[0].send("go")
             assert context.join() is False
