@@ -14,6 +14,7 @@
     XX(EPOLL_CTL, "epoll_ctl")                                                \
     XX(EPOLL_PWAIT2, "epoll_pwait2")                                          \
     XX(EPOLL_WAIT, "epoll_wait")                                              \
+    XX(FCNTL, "fcntl")                                                        \
     XX(INDEX, "index")                                                        \
     XX(KILL, "kill")                                                          \
     XX(PIDFD_OPEN, "pidfd_open")                                              \

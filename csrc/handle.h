@@ -10,6 +10,10 @@
 procset_handle
 procset__handle_close(procset_handle handle);
 
+// A second handle of the same thing, which is not inherited.
+int
+procset__handle_dup(procset_handle handle, procset_handle *ret_handle);
+
 // Whether `handle` can be read, or its other side is gone, right now.
 int
 procset__handle_ready(procset_handle handle, bool *ret_ready);

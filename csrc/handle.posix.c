@@ -5,6 +5,7 @@
 #include "error.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <unistd.h>
 
@@ -17,6 +18,18 @@ procset__handle_close(procset_handle handle)
         (void) close((int) handle);
     }
     return PROCSET_HANDLE_INVALID;
+}
+
+int
+procset__handle_dup(procset_handle handle, procset_handle *ret_handle)
+{
+    int fd = fcntl((int) handle, F_DUPFD_CLOEXEC, 0);
+
+    if (fd < 0) {
+        return procset__error_last(PROCSET__CALL_FCNTL);
+    }
+    *ret_handle = fd;
+    return 0;
 }
 
 int

@@ -11,7 +11,7 @@ typedef struct {
     // procset__proc_done().
     procset_handle handle;
     // The end of another parent's child is told by this handle; for our own
-    // children it is PROCSET_HANDLE_INVALID. Borrowed.
+    // children it is PROCSET_HANDLE_INVALID.
     procset_handle sentinel;
     procset_status status;
 } procset__proc;
@@ -23,11 +23,12 @@ procset__proc_has_handles(void);
 // Opens the identity of a running or unreaped process. A process that is gone
 // already, or that was reaped by somebody else, is not an error: its status
 // is PROCSET_UNKNOWN from the start. `want_handle` false forces the fall-back.
+// The sentinel is duplicated.
 int
 procset__proc_open(int64_t pid, procset_handle sentinel, bool want_handle,
                    procset__proc *ret_proc);
 
-// Closes the handle; the status stays.
+// Closes the handles; the status stays.
 void
 procset__proc_done(procset__proc *proc);
 

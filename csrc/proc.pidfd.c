@@ -93,7 +93,11 @@ signal_pidfd(procset_handle handle, int signal)
 bool
 procset__proc_has_handles(void)
 {
-    procset__proc self = {.pid = getpid(), .handle = PROCSET_HANDLE_INVALID};
+    procset__proc self = {
+        .pid = getpid(),
+        .handle = PROCSET_HANDLE_INVALID,
+        .sentinel = PROCSET_HANDLE_INVALID,
+    };
     siginfo_t info;
     bool works;
     int r;
@@ -139,10 +143,17 @@ procset__proc_open(int64_t pid, procset_handle sentinel, bool want_handle,
     procset__proc proc = {
         .pid = pid,
         .handle = PROCSET_HANDLE_INVALID,
-        .sentinel = sentinel,
+        .sentinel = PROCSET_HANDLE_INVALID,
     };
     bool over = false;
     int r;
+
+    if (sentinel != PROCSET_HANDLE_INVALID) {
+        r = procset__handle_dup(sentinel, &proc.sentinel);
+        if (r < 0) {
+            return r;
+        }
+    }
 
     if (want_handle) {
         r = open_pidfd(pid, &proc.handle);
@@ -155,7 +166,7 @@ procset__proc_open(int64_t pid, procset_handle sentinel, bool want_handle,
                 over = true;
                 break;
             default:
-                return r;
+                goto finish;
             }
         }
     }
@@ -172,8 +183,7 @@ procset__proc_open(int64_t pid, procset_handle sentinel, bool want_handle,
         proc.status.state = PROCSET_UNKNOWN;
     }
     *ret_proc = proc;
-    proc.handle = PROCSET_HANDLE_INVALID;
-    r = 0;
+    return 0;
 
 finish:
     procset__proc_done(&proc);
@@ -184,6 +194,7 @@ void
 procset__proc_done(procset__proc *proc)
 {
     proc->handle = procset__handle_close(proc->handle);
+    proc->sentinel = procset__handle_close(proc->sentinel);
 }
 
 static int64_t

@@ -101,11 +101,14 @@ typedef struct {
     // PROCSET_HANDLE_INVALID for a child of this process, which the set reaps.
     // Otherwise the process belongs to another parent: it has ended when this
     // handle becomes readable or is hung up, and its status stays unknown.
-    // Borrowed.
+    // Duplicated: its owner may close it any time.
     procset_handle sentinel;
     // The read end of the member's report pipe, or PROCSET_HANDLE_INVALID.
     // Borrowed: keep it open until procset_forget_report() or procset_close().
     procset_handle report;
+    // The process is known to have ended and to have been reaped: its pid may
+    // be somebody else's by now and is not looked at.
+    bool over;
 } procset_member;
 
 // Adds a member; its index is the number of members added before. A child that

@@ -140,7 +140,12 @@ static int
 add_locked(procset *set, const procset_member *member, size_t *ret_index)
 {
     bool want_handle = (set->features & PROCSET_FEATURE_PIDFD) != 0;
-    procset__entry entry = {.report = PROCSET_HANDLE_INVALID};
+    procset__entry entry = {
+        .proc = {.pid = member->pid,
+                 .handle = PROCSET_HANDLE_INVALID,
+                 .sentinel = PROCSET_HANDLE_INVALID},
+        .report = PROCSET_HANDLE_INVALID,
+    };
     size_t index = set->count;
     int r;
 
@@ -148,10 +153,15 @@ add_locked(procset *set, const procset_member *member, size_t *ret_index)
     if (r < 0) {
         return r;
     }
-    r = procset__proc_open(member->pid, member->sentinel, want_handle,
-                           &entry.proc);
-    if (r < 0) {
-        return r;
+    if (member->over) {
+        entry.proc.status.state = PROCSET_UNKNOWN;
+    }
+    else {
+        r = procset__proc_open(member->pid, member->sentinel, want_handle,
+                               &entry.proc);
+        if (r < 0) {
+            return r;
+        }
     }
     if (member->report != PROCSET_HANDLE_INVALID) {
         r = procset__poller_add(

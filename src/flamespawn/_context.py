@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Sequence
 from multiprocessing.process import BaseProcess
 from types import TracebackType
@@ -24,8 +25,8 @@ from flamespawn._member import Member
 from flamespawn._platform import features
 from flamespawn._queues import source_of
 from flamespawn._teardown import DEFAULT_GRACE_PERIOD, Teardown
-from flamespawn._turn import Turn
-from flamespawn._wakeup import let_signals_wake
+from flamespawn._turn import wait_for_turn
+from flamespawn._wakeup import signals_wake
 
 
 class ProcessContext:
@@ -71,24 +72,33 @@ class ProcessContext:
             raise ValueError(msg)
         self.processes = processes
         self.error_queues = error_queues
+        sources = [source_of(error_queue) for error_queue in error_queues]
+        used = [source.fd for source in sources if source.fd >= 0]
+        if len(set(used)) != len(used):
+            msg = "error_queues must be different queues, one for each process"
+            raise ValueError(msg)
         self._members = [
-            Member(index, process, source_of(error_queue))
-            for index, (process, error_queue) in enumerate(zip(processes, error_queues))
+            Member(index, process, source)
+            for index, (process, source) in enumerate(zip(processes, sources))
         ]
         self.sentinels = {member.sentinel: member.index for member in self._members}
         self._owner = os.getpid()
-        self._turn = Turn()
+        self._turn = _native.Turn()
         self._teardown: Teardown | None = None
+        self._stop_requested = False
         self._grace_period = check_seconds("grace_period", grace_period)
         self._ended = 0
         self._failed = False
         # The stored outcome; the exception is made anew for each join that raises it.
         self._finished = False
         self._culprit: Member | None = None
+        # Whatever has not ended was well when the wait before the last one began.
+        self._well_at = self._waited_at = time.monotonic_ns()
         # Events may have been taken from the set without having been acted on.
         self._catch_up = False
         # Held while the set is closed or used by a thread that does not have the turn.
-        self._set_lock = threading.Lock()
+        # Signal handlers may come back to it.
+        self._set_lock = threading.RLock()
         self._set = _native.ProcSet(features())
         _multiprocessing.call_after_fork(self, ProcessContext._abandon)
         try:
@@ -177,22 +187,24 @@ class ProcessContext:
         End all ranks and wait for that: SIGTERM, and SIGKILL when the grace period is over.
 
         Does not raise for how they ended; a later `join` does, because they have not completed.
+        A `join` in another thread stops them on behalf of this call, and raises. In a signal
+        handler that runs during a `join`, this returns at once, and the `join` does the same.
         A `KeyboardInterrupt` during this call kills them at once, and passes when they are gone.
         """
         if os.getpid() != self._owner:
             raise self._not_ours()
-        if not self._turn.take(None, lambda: self._finished):
+        self._stop_requested = True
+        with self._set_lock:
+            if not self._set.closed:
+                self._set.wake()
+        if self._turn.holder == threading.get_ident():
             return
         try:
-            if self._teardown is None:
-                self._teardown = Teardown(self._members, self._grace_period)
-            self._advance(None, None, len(self._members))
+            self._wait_for_end(None, None, len(self._members))
         except KeyboardInterrupt:
             self.kill()
-            self._advance(None, 0.0, len(self._members))
+            self._wait_for_end(None, 0.0, len(self._members))
             raise
-        finally:
-            self._turn.give_up()
 
     def _signal_all(self, signum: int) -> None:
         if os.getpid() != self._owner:
@@ -206,20 +218,29 @@ class ProcessContext:
 
     def _join(self, deadline: Deadline, grace_period: float | None, *, enough: int) -> bool:
         """Wait until *enough* ranks have ended, and return or raise what `join` does."""
-
-        def satisfied() -> bool:
-            return self._finished or (self._ended >= enough and self._teardown is None)
-
-        if self._turn.take(deadline, satisfied):
-            try:
-                self._advance(deadline, grace_period, enough)
-            finally:
-                self._turn.give_up()
+        self._wait_for_end(deadline, grace_period, enough)
         if not self._finished:
             return False
         if self._culprit is not None:
             raise self._exception(self._culprit)
         return True
+
+    def _wait_for_end(self, deadline: Deadline, grace_period: float | None, enough: int) -> None:
+        """Wait until *enough* ranks have ended, in turn with other threads."""
+        while True:
+            with _native.TakenTurn(self._turn) as mine:
+                if mine:
+                    self._advance(deadline, grace_period, enough)
+                    return
+            if self._finished or (self._ended >= enough and not self._stopping):
+                return
+            if deadline is not None and has_passed(deadline):
+                return
+            wait_for_turn(self._turn, deadline)
+
+    @property
+    def _stopping(self) -> bool:
+        return self._stop_requested or self._teardown is not None
 
     def _advance(self, deadline: Deadline, grace_period: float | None, enough: int) -> None:
         """Wait until enough ranks have ended or, once one has failed, until all are stopped."""
@@ -229,21 +250,19 @@ class ProcessContext:
             self._teardown.hasten(grace_period)
         if self._catch_up:
             self._look_at_all()
-        waking = (deadline is None or not has_passed(deadline)) and let_signals_wake(self._set)
-        try:
-            over = self._wait_for(deadline, grace_period, enough)
-        finally:
-            if waking:
-                signal.set_wakeup_fd(-1)
+        with signals_wake(self._set):
+            over = self._wait(deadline, grace_period, enough)
         if over:
             self._finish()
 
-    def _wait_for(self, deadline: Deadline, grace_period: float | None, enough: int) -> bool:
+    def _wait(self, deadline: Deadline, grace_period: float | None, enough: int) -> bool:
         """Do the waiting of `_advance`; return whether there is nothing more to wait for."""
         looked = False
         while True:
-            if self._failed and self._teardown is None:
-                self._take_all_events()
+            if self._teardown is None and (self._failed or self._stop_requested):
+                # What the kernel knows already may be the first failure.
+                while self._take_events(0):
+                    pass
                 grace = self._grace_period if grace_period is None else grace_period
                 self._teardown = Teardown(self._members, grace)
             step = None
@@ -257,41 +276,40 @@ class ProcessContext:
                 return False
             if looked and deadline is not None and has_passed(deadline):
                 return False
-            self._catch_up = True
-            self._act_on(self._set.wait(deadline if step is None else earlier(deadline, step)))
-            self._catch_up = False
+            self._take_events(deadline if step is None else earlier(deadline, step))
             looked = True
+
+    def _take_events(self, deadline: Deadline) -> bool:
+        """Wait for events and act on them; return whether there were any."""
+        self._well_at, self._waited_at = self._waited_at, time.monotonic_ns()
+        self._catch_up = True
+        events = self._set.wait(deadline)
+        self._act_on(events)
+        self._catch_up = False
+        return bool(events)
 
     def _act_on(self, events: list[tuple[int, int, int | None]]) -> None:
         for kind, index, exit_code in events:
             member = self._members[index]
             if kind == _native.ENDED:
                 if not member.ended:
-                    member.on_ended(self._set, exit_code)
+                    member.on_ended(self._set, exit_code, self._well_at)
                     self.sentinels.pop(member.sentinel, None)
                     self._ended += 1
             elif kind == _native.READABLE:
-                member.on_readable(self._set)
+                member.on_readable(self._set, self._well_at)
             if member.failed_at is not None:
                 self._failed = True
 
-    def _take_all_events(self) -> None:
-        """Act on all that the kernel knows already, so that the first failure is not missed."""
-        self._catch_up = True
-        while events := self._set.wait(0):
-            self._act_on(events)
-        self._catch_up = False
-
     def _look_at_all(self) -> None:
-        """Act on what a wait said that an exception cut short."""
-        indices = (member.index for member in self._members if not member.ended)
-        self._act_on(
-            [
-                (_native.ENDED, index, self._set.exit_code(index))
-                for index in indices
-                if self._set.ended(index)
-            ]
-        )
+        """Find out all that was being acted on when an exception cut it short."""
+        for member in self._members:
+            if not member.ended and self._set.ended(member.index):
+                member.on_ended(self._set, self._set.exit_code(member.index), self._well_at)
+            if member.ended:
+                self.sentinels.pop(member.sentinel, None)
+            member.note_failure(self._well_at, ended=member.ended)
+        self._ended = sum(member.ended for member in self._members)
         self._failed = any(member.failed_at is not None for member in self._members)
         self._catch_up = False
 
@@ -301,13 +319,13 @@ class ProcessContext:
         """Return the member that failed first, those that the launcher stopped coming last."""
         failed = [member for member in self._members if member.failed_at is not None]
         own = [member for member in failed if not member.was_stopped]
-        return min(own or failed, key=lambda member: member.failed_at or 0, default=None)
+        return min(own or failed, key=lambda member: member.failure_order, default=None)
 
     def _finish(self) -> None:
         """Store the outcome and let go of everything that the system lent."""
-        self._culprit = self._find_failure()
         for member in self._members:
             member.finish(self._set)
+        self._culprit = self._find_failure()
         self._finished = True
         with self._set_lock:
             self._set.close()
@@ -331,4 +349,4 @@ class ProcessContext:
         """Let go of the descriptors that a forked process has inherited."""
         self._set.abandon()
         for member in self._members:
-            member.source.close()
+            member.source.close_in_fork()

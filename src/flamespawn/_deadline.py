@@ -14,7 +14,7 @@ _CENTURY = 100 * 365 * 86400.0
 
 def check_seconds(name: str, value: object) -> float:
     """
-    Return *value* as a number of seconds.
+    Return *value* as a number of seconds, a hundred years at most.
 
     Raises:
         TypeError, ValueError: it is not a number, or not a number of seconds; both name it.
@@ -22,11 +22,14 @@ def check_seconds(name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, Real):
         msg = f"{name} must be a number of seconds, not {type(value).__name__}"
         raise TypeError(msg)
-    seconds = float(value)
+    try:
+        seconds = float(value)
+    except OverflowError:
+        seconds = math.inf if value > 0 else -math.inf  # type: ignore[operator]
     if math.isnan(seconds):
         msg = f"{name} must be a number of seconds, not NaN"
         raise ValueError(msg)
-    return seconds
+    return min(seconds, _CENTURY)
 
 
 def check_timeout(name: str, value: object) -> float | None:
@@ -34,7 +37,7 @@ def check_timeout(name: str, value: object) -> float | None:
     if value is None:
         return None
     seconds = check_seconds(name, value)
-    return None if seconds > _CENTURY else seconds
+    return None if seconds == _CENTURY else seconds
 
 
 def after(seconds: float | None) -> Deadline:

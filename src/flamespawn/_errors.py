@@ -33,6 +33,7 @@ class Fate:
         signal_name: name of the signal that ended it, or None.
         core_dumped: whether the system wrote a core dump.
         ended: False for a rank that could not be ended and was abandoned.
+        refused: why the system refused to signal it, or None.
         stopped: whether the launcher had told it to stop by then.
         done: whether it reported that its function had returned.
         user_time, system_time: seconds of CPU, of the rank and the children that it waited for.
@@ -49,6 +50,7 @@ class Fate:
     signal_name: str | None = None
     core_dumped: bool = False
     ended: bool = True
+    refused: str | None = None
     stopped: bool = False
     done: bool = False
     user_time: float = 0.0
@@ -58,7 +60,8 @@ class Fate:
     def describe(self) -> str:
         """Return how it ended, in words, without rank and pid."""
         if not self.ended:
-            return "could not be ended and was abandoned"
+            why = f" ({self.refused})" if self.refused else ""
+            return f"could not be ended{why} and was abandoned"
         if self.error is not None:
             how = f"raised {self.error}"
         elif self.signal_name is not None:

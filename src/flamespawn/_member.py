@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from multiprocessing.process import BaseProcess
 
 from flamespawn import _multiprocessing
@@ -32,20 +33,25 @@ class Member:
         index: the rank.
         ended: whether its process has ended and its status has been taken over.
         signals: the signals that the launcher has sent to it.
+        refused: why the system refused to signal it, or None.
         failed_at: when it failed, in nanoseconds of the monotonic clock, or None. The rank's own
-            time stamp where it made a report, otherwise the time at which its end was seen.
+            time stamp where it made a report. Otherwise the last time at which it is known to have
+            been well: what others report because of its end comes after that.
     """
 
     __slots__ = (
         "_exit_code",
         "_first_signal_at",
+        "_noticed_at",
         "_popen",
+        "_silent_after",
         "_usage",
         "ended",
         "failed_at",
         "index",
         "pid",
         "process",
+        "refused",
         "sentinel",
         "signals",
         "source",
@@ -62,22 +68,38 @@ class Member:
         self.source = source
         self.ended = False
         self.signals: list[int] = []
+        self.refused: str | None = None
         self._first_signal_at: int | None = None
+        # When it was last known to be well, if its report pipe then ended without a proper report
+        # and before it was sent any signal.
+        self._silent_after: int | None = None
         self.failed_at: int | None = None
+        # Puts those in order that were last known to be well at the same time.
+        self._noticed_at = 0
         self._exit_code: int | None = None
         self._popen = _multiprocessing.popen_of(process)
         self._usage = (False, 0, 0, 0)
 
     def watch(self, process_set: ProcSet) -> None:
         """Add this rank to the set that is waited for; its index there is its own."""
-        sentinel = {} if _multiprocessing.is_child(self.process) else {"sentinel": self.sentinel}
-        report = {"report": self.source.fd} if self.source.fd >= 0 else {}
-        process_set.add(self.pid, **sentinel, **report)
+        report = self.source.fd
+        if self._popen.returncode is not None:
+            process_set.add(self.pid, report=report, over=True)
+        elif _multiprocessing.is_child(self.process):
+            process_set.add(self.pid, report=report)
+        else:
+            process_set.add(self.pid, report=report, sentinel=self.sentinel)
 
     # ------------------------------------------------------------------------------------ events
 
-    def on_readable(self, process_set: ProcSet) -> bool:
-        """Read one chunk of the report; return whether there may be more at the moment."""
+    def on_readable(self, process_set: ProcSet, well_at: int) -> bool:
+        """
+        Read one chunk of the report; return whether there may be more at the moment.
+
+        Args:
+            process_set: the set.
+            well_at: when the rank was last known to be well, on the monotonic clock.
+        """
         source = self.source
         if source.fd < 0:
             return False
@@ -85,33 +107,39 @@ class Member:
         if got:
             source.parse()
         if got == 0 or source.final is not None or source.corrupt is not None:
+            if source.must_report and source.final is None and not self.signals:
+                self._silent_after = well_at
+                self._noticed_at = time.monotonic_ns()
+            self.note_failure(well_at)
             self.stop_reading(process_set)
-            self._note_failure()
         return bool(got)
 
-    def on_ended(self, process_set: ProcSet, exit_code: int | None) -> None:
+    def on_ended(self, process_set: ProcSet, exit_code: int | None, well_at: int) -> None:
         """
         Take over the exit code, and the rest of the report: all of it is in the pipe.
 
         This is on the way from the end of a rank to the return of `join`, where the processor's
-        caches are cold: it does no more than it must.
+        caches are cold: it does no more than it must. It can be done again from the beginning,
+        because an exception of a signal handler may end it anywhere.
         """
         source = self.source
         if source.fd >= 0:
-            while self.on_readable(process_set):
+            while self.on_readable(process_set, well_at):
                 pass
             self.stop_reading(process_set)
         elif source.asked_at_end:
             source.finish()
         popen = self._popen
         if exit_code is None or popen.returncode is not None:
-            exit_code = _multiprocessing.exit_code_taken_elsewhere(self.process, popen)
+            exit_code = _multiprocessing.exit_code_taken_elsewhere(
+                self.process, popen, worth_waiting=source.final is None
+            )
         else:
             popen.returncode = exit_code
         self._exit_code = exit_code
-        self.ended = True
         if exit_code != 0 or not source.clean:
-            self._note_failure()
+            self.note_failure(well_at, ended=True)
+        self.ended = True
 
     def stop_reading(self, process_set: ProcSet) -> None:
         if self.source.fd >= 0:
@@ -124,15 +152,21 @@ class Member:
         self._usage = process_set.usage(self.index)
         if self.ended:
             _multiprocessing.retire(self.process)
+        if not self.success:
+            self.note_failure(time.monotonic_ns(), ended=True)
 
-    def _note_failure(self) -> None:
+    def note_failure(self, well_at: int, *, ended: bool = False) -> None:
+        """Note whether, when and how it failed, by what is known now."""
         final = self.source.final
         if isinstance(final, _FAILURES):
             self.failed_at = final.time_ns
-        elif self.failed_at is None and (
-            (self.ended and not self.success) or self.source.corrupt is not None
-        ):
-            self.failed_at = time.monotonic_ns()
+        elif self.source.corrupt is not None or (ended and not self._ended_well):
+            if self._silent_after is not None:
+                well_at = self._silent_after
+            if self._noticed_at == 0:
+                self._noticed_at = time.monotonic_ns()
+            if self.failed_at is None:
+                self.failed_at = well_at
 
     # ------------------------------------------------------------------------------------- state
 
@@ -144,15 +178,24 @@ class Member:
         A rank of ours must have said that it is done. Somebody else's process cannot say so; its
         exit code must be 0, and known to be.
         """
+        return self.ended and self._ended_well
+
+    @property
+    def _ended_well(self) -> bool:
         source = self.source
-        if not self.ended or not source.clean:
-            return False
-        return self._exit_code == 0 or (self._exit_code is None and source.must_report)
+        return source.clean and (
+            self._exit_code == 0 or (self._exit_code is None and source.must_report)
+        )
+
+    @property
+    def failure_order(self) -> tuple[int, int]:
+        """Sort key that puts the first failure first."""
+        return (self.failed_at or 0, self._noticed_at)
 
     @property
     def was_stopped(self) -> bool:
         """Whether the launcher ended it, rather than the rank itself or somebody else."""
-        if self._first_signal_at is None or self.success:
+        if self._first_signal_at is None or self._silent_after is not None or self.success:
             return False
         final = self.source.final
         if isinstance(final, _FAILURES):
@@ -162,9 +205,15 @@ class Member:
         return True
 
     def signal(self, process_set: ProcSet, signum: int) -> None:
-        """Send a signal, unless the process has ended."""
+        """Send a signal, unless the process has ended. A refusal is told with the fate."""
         now = time.monotonic_ns()
-        if not self.ended and process_set.signal(self.index, signum):
+        try:
+            sent = not self.ended and process_set.signal(self.index, signum)
+        except OSError as error:
+            # The others are to be signalled all the same.
+            self.refused = str(error)
+            return
+        if sent:
             self.signals.append(signum)
             if self._first_signal_at is None:
                 self._first_signal_at = now
@@ -181,6 +230,7 @@ class Member:
             signal_name=signal_name(-code) if code is not None and code < 0 else None,
             core_dumped=core_dumped,
             ended=self.ended,
+            refused=self.refused,
             stopped=self.was_stopped,
             done=isinstance(final, Done),
             user_time=user_ns / 1e9,
@@ -207,21 +257,29 @@ class Member:
             return raised
         code = final.code if isinstance(final, Exiting) else self._exit_code
         name = signal_name(-code) if code is not None and code < 0 else None
-        how = (
-            "was reaped elsewhere, its exit status is unknown"
-            if code is None
-            else f"terminated with signal {name}"
-            if name
-            else f"terminated with exit code {code}"
-        )
+        if name is not None:
+            how = f"terminated with signal {name}"
+        elif code is not None:
+            how = f"terminated with exit code {code}"
+        elif self.ended:
+            how = "was reaped elsewhere, its exit status is unknown"
+        else:
+            how = "could not be ended and was abandoned"
         exited = ProcessExitedException(
             f"process {self.index} {how}", self.index, self.pid, code, name
         )
-        if isinstance(final, Exiting) and final.message:
-            exited.add_note(f"Rank {self.index} exited with the message: {final.message}")
-        if self.source.must_report and self.source.started is None:
-            exited.add_note(
+        for note in self._notes():
+            exited.add_note(note)
+        return exited
+
+    def _notes(self) -> Iterator[str]:
+        source = self.source
+        if isinstance(source.final, Exiting) and source.final.message:
+            yield f"Rank {self.index} exited with the message: {source.final.message}"
+        if source.corrupt is not None:
+            yield f"What rank {self.index} reported could not be read: {source.corrupt}."
+        elif source.must_report and source.started is None:
+            yield (
                 f"Rank {self.index} ended before its function was called; "
                 "the reason is on its stderr."
             )
-        return exited

@@ -17,6 +17,8 @@ import multiprocessing
 import multiprocessing.connection
 import multiprocessing.context
 import multiprocessing.util
+import os
+import signal
 import time
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
@@ -69,13 +71,25 @@ def popen_of(process: BaseProcess) -> Popen:
     return popen
 
 
-def exit_code_taken_elsewhere(process: BaseProcess, popen: Popen) -> int | None:
-    """Return the exit code of a process that somebody else has collected, None if unknown."""
+def exit_code_taken_elsewhere(
+    process: BaseProcess, popen: Popen, *, worth_waiting: bool
+) -> int | None:
+    """
+    Return the exit code of a process that somebody else has collected, None if unknown.
+
+    Args:
+        process: the process object.
+        popen: what `popen_of` returned for it.
+        worth_waiting: whether more depends on it than what the process object shows.
+    """
     exit_code = popen.returncode
     # Only one who knows the exit code closes the object.
     closed = process._popen is None  # type: ignore[attr-defined]
     if exit_code is None and not closed:
-        exit_code = _collected_elsewhere(process)
+        exit_code = process.exitcode
+        # Where SIGCHLD is ignored, the kernel has thrown the status away.
+        if worth_waiting and signal.getsignal(signal.SIGCHLD) is not signal.SIG_IGN:
+            exit_code = _collected_elsewhere(process)
     if exit_code is None:
         popen.returncode = UNKNOWN_EXIT_CODE
     return exit_code
@@ -108,3 +122,13 @@ def reader_fileno(queue: object) -> int:
 def call_after_fork(owner: Any, function: Callable[[Any], None]) -> None:
     """Call `function(owner)` in every process that `multiprocessing` forks, while *owner* lives."""
     multiprocessing.util.register_after_fork(owner, function)
+
+
+def close_at_exit(owner: object, fd: int) -> Callable[[], object]:
+    """
+    Close *fd* when *owner* is collected, and before this process waits for children as it exits.
+
+    Returns:
+        A function that closes it earlier; in a forked process it does nothing.
+    """
+    return multiprocessing.util.Finalize(owner, os.close, args=(fd,), exitpriority=100)

@@ -6,6 +6,8 @@ in csrc/procset.h; what to do about it is decided in `flamespawn._context`.
 """
 
 import os
+import signal
+import threading
 
 from cpython.bytearray cimport PyByteArray_AsString, PyByteArray_Resize
 from cpython.exc cimport PyErr_CheckSignals, PyErr_WarnEx
@@ -92,14 +94,20 @@ cdef class ProcSet:
 
     cdef procset *_set
     cdef bint _waiting
+    cdef object _owner
 
     def __cinit__(self, unsigned features):
         self._set = NULL
         self._waiting = False
+        self._owner = os.getpid()
         check(procset_open(features, &self._set))
 
     def __dealloc__(self):
         cdef procset *unclosed = self._set
+        if unclosed != NULL and os.getpid() != self._owner:
+            # In a fork, where a thread that is not here may have held a lock.
+            self._set = procset_abandon(self._set)
+            return
         self._set = procset_close(self._set)
         if unclosed != NULL:
             PyErr_WarnEx(ResourceWarning, "unclosed flamespawn._native.ProcSet", 1)
@@ -122,12 +130,13 @@ cdef class ProcSet:
         self._set = procset_abandon(self._set)
 
     def add(self, int64_t pid, *, procset_handle sentinel=PROCSET_HANDLE_INVALID,
-            procset_handle report=PROCSET_HANDLE_INVALID):
+            procset_handle report=PROCSET_HANDLE_INVALID, bint over=False):
         cdef procset_member member
         cdef size_t index = 0
         member.pid = pid
         member.sentinel = sentinel
         member.report = report
+        member.over = over
         check(procset_add(self._open(), &member, &index))
         return index
 
@@ -205,3 +214,73 @@ cdef class ProcSet:
 
     def fileno(self):
         return procset_wait_handle(self._open())
+
+
+# The two classes below are compiled because CPython runs signal handlers between any two calls of
+# Python code, but not inside of compiled code, and not between the end of a compiled `__enter__`
+# and the body of the `with` statement. What they take is given back whatever a handler raises.
+
+
+cdef class Turn:
+    """The right to wait for a set; at most one thread has it. See `flamespawn._turn`."""
+
+    cdef readonly object holder
+    cdef list _batons
+
+    def __cinit__(self):
+        self.holder = None
+        self._batons = []
+
+    def add_baton(self, baton):
+        """Have a lock released when the turn becomes free, once."""
+        self._batons.append(baton)
+
+
+cdef class TakenTurn:
+    """`with TakenTurn(turn) as mine:` tries to take a turn and does not block."""
+
+    cdef Turn _turn
+    cdef bint _mine
+
+    def __cinit__(self, Turn turn not None):
+        self._turn = turn
+        self._mine = False
+
+    def __enter__(self):
+        if self._turn.holder is None:
+            self._turn.holder = threading.get_ident()
+            self._mine = True
+        return self._mine
+
+    def __exit__(self, *exception):
+        if self._mine:
+            self._mine = False
+            batons = self._turn._batons
+            self._turn._batons = []
+            self._turn.holder = None
+            for baton in batons:
+                baton.release()
+
+
+cdef class SignalsWake:
+    """Within `with SignalsWake(process_set, ...)` signals wake the set; see `_wakeup`."""
+
+    cdef object _fd
+    cdef bint _installed
+
+    def __cinit__(self, ProcSet process_set not None, bint wanted):
+        self._fd = process_set.wake_fileno() if wanted else None
+        self._installed = False
+
+    def __enter__(self):
+        if self._fd is not None:
+            previous = signal.set_wakeup_fd(self._fd)
+            if previous == -1:
+                self._installed = True
+            else:
+                signal.set_wakeup_fd(previous)
+
+    def __exit__(self, *exception):
+        if self._installed:
+            self._installed = False
+            signal.set_wakeup_fd(-1)

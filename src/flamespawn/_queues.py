@@ -51,6 +51,9 @@ class ErrorSource(Protocol):
     def close(self) -> None:
         """Let go of the descriptor."""
 
+    def close_in_fork(self) -> None:
+        """Let go of what a forked process has inherited."""
+
 
 class ReportQueue:
     """
@@ -65,6 +68,8 @@ class ReportQueue:
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
+        # A rank that is stuck in a long report must not keep the launcher from exiting.
+        self._close_fd = _multiprocessing.close_at_exit(self, fd)
         self.clean = False
         self._parsed = 0
         self.buffer = bytearray()
@@ -108,11 +113,14 @@ class ReportQueue:
         """Do nothing: all that a rank of ours says comes through the pipe."""
 
     def close(self) -> None:
-        if self.fd >= 0:
-            fd, self.fd = self.fd, -1
-            os.close(fd)
+        self.fd = -1
+        self._close_fd()
 
-    __del__ = close
+    def close_in_fork(self) -> None:
+        """Let go of the copy that a forked process has."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
 
 
 def _unpickled(data: bytes) -> object:
@@ -168,9 +176,15 @@ class ForeignQueue:
             self.buffer = bytearray()
 
     def finish(self) -> None:
-        """Ask the queue whether something is in it."""
-        if not self._queue.empty():
-            self._fail_with(self._queue.get())
+        """Ask the queue whether something is in it. It may be gone, as a manager's can be."""
+        try:
+            if self.final is None and not self._queue.empty():
+                self._fail_with(getattr(self._queue, "get_nowait", self._queue.get)())
+        except queue.Empty:
+            return
+        except Exception as error:  # noqa: BLE001 - an error queue that fails must not hide more
+            self.corrupt = f"its error queue failed with {error!r}"
+            self.clean = False
 
     def _fail_with(self, error: object) -> None:
         self.clean = False
@@ -186,6 +200,8 @@ class ForeignQueue:
     def close(self) -> None:
         """Stop reading. The queue is the user's and stays open."""
         self.fd = -1
+
+    close_in_fork = close
 
 
 def source_of(error_queue: object) -> ErrorSource:

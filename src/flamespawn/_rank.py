@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import traceback
@@ -24,7 +25,7 @@ def run(fn: Callable[..., object], rank: int, args: Sequence[Any], pipe: Connect
     """
     pid = os.getpid()
     report = ReportWriter(pipe.fileno(), rank)
-    report.started()
+    _tell(report.started)
     try:
         fn(rank, *args)
     except SystemExit as error:
@@ -32,9 +33,9 @@ def run(fn: Callable[..., object], rank: int, args: Sequence[Any], pipe: Connect
             raise
         code, message = _exit_code(error)
         if code == 0:
-            report.done()
+            _tell(report.done)
         else:
-            report.exiting(code, message)
+            _tell(report.exiting, code, message)
         raise
     except BaseException as error:
         # A process that fn has forked, and that came back here, is not the rank.
@@ -45,7 +46,13 @@ def run(fn: Callable[..., object], rank: int, args: Sequence[Any], pipe: Connect
         _report_failure(report, error)
         sys.exit(_INTERRUPTED if isinstance(error, KeyboardInterrupt) else 1)
     if os.getpid() == pid:
-        report.done()
+        _tell(report.done)
+
+
+def _tell(report: Callable[..., None], *args: object) -> None:
+    """Report, unless nobody listens: a launcher that exits waits for its ranks without reading."""
+    with contextlib.suppress(BrokenPipeError):
+        report(*args)
 
 
 def _exit_code(error: SystemExit) -> tuple[int, str]:

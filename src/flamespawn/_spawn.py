@@ -13,7 +13,7 @@ from flamespawn import _multiprocessing, _rank
 from flamespawn._context import ProcessContext
 from flamespawn._deadline import check_seconds
 from flamespawn._queues import ReportQueue
-from flamespawn._teardown import DEFAULT_GRACE_PERIOD
+from flamespawn._teardown import DEFAULT_GRACE_PERIOD, REAP_TIME
 
 
 def _check_kind(name: str, value: object, expected: str, *, fits: bool) -> None:
@@ -56,36 +56,39 @@ class _Start:
         read_end, write_end = os.pipe()
         queue = ReportQueue(read_end)
         # A sibling that is forked later must not hold what belongs to the launcher.
-        _multiprocessing.call_after_fork(queue, ReportQueue.close)
+        _multiprocessing.call_after_fork(queue, ReportQueue.close_in_fork)
         pipe = _multiprocessing.sendable(write_end)
         try:
             process = self._context.Process(  # type: ignore[attr-defined]
                 target=_rank.run, args=(fn, rank, tuple(args), pipe), daemon=daemon
             )
+            # Before the start: an interrupt just after it must not lose the process.
+            self.processes.append(process)
+            self.queues.append(queue)
             process.start()
-        except BaseException:
-            queue.close()
-            raise
         finally:
             # Only the rank has the write end from now on.
             pipe.close()
-        self.processes.append(process)
-        self.queues.append(queue)
 
     def undo(self) -> None:
-        """End the ranks that have been started."""
-        if not self.processes:
-            return
+        """End the ranks that have been started and are still running."""
+        running = [
+            (process, queue)
+            for process, queue in zip(self.processes, self.queues, strict=True)
+            if process.pid is not None and process.is_alive()
+        ]
         try:
-            context = ProcessContext(self.processes, self.queues)
-        except OSError:
+            if running:
+                processes, queues = zip(*running, strict=True)
+                ProcessContext(processes, queues).stop()
+        finally:
             # What kept the next rank from starting, such as a limit on descriptors, may keep a
-            # context from being made. This needs nothing.
-            for process in self.processes:
+            # context from being made. This needs nothing, and does nothing after a stop.
+            for process, _ in running:
                 process.kill()
-                process.join()
-        else:
-            context.stop()
+                process.join(REAP_TIME)
+            for queue in self.queues:
+                queue.close()
 
 
 @overload
@@ -174,13 +177,13 @@ def start_processes(
         for _ in range(nprocs):
             start.start_rank(fn, args, daemon)
         context = ProcessContext(start.processes, start.queues, grace_period=grace_period)
+        if not join:
+            return context
+        with context:
+            return None
     except BaseException:
         start.undo()
         raise
-    if not join:
-        return context
-    with context:
-        return None
 
 
 def spawn(

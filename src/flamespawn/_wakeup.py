@@ -11,26 +11,17 @@ that needs it.
 
 from __future__ import annotations
 
-import signal
 import threading
 
-from flamespawn._native import ProcSet
+from flamespawn._native import ProcSet, SignalsWake
 
 
-def let_signals_wake(process_set: ProcSet) -> bool:
+def signals_wake(process_set: ProcSet) -> SignalsWake:
     """
-    Let any signal with a Python handler wake up `process_set.wait`.
+    Return a context manager in which any signal with a Python handler wakes `process_set.wait`.
 
-    A descriptor that somebody else has set, such as an asyncio loop's, is left alone: its bytes
-    mean something to its owner. Then a signal still interrupts the wait, but for the holes above.
-
-    Returns:
-        Whether the caller is to undo it, by `signal.set_wakeup_fd(-1)`.
+    A descriptor that somebody else has set, such as an asyncio loop's, is put back at once: its
+    bytes mean something to its owner. Then a signal still interrupts the wait, but for the holes
+    above.
     """
-    if threading.get_ident() != threading.main_thread().ident:
-        return False
-    previous = signal.set_wakeup_fd(process_set.wake_fileno())
-    if previous == -1:
-        return True
-    signal.set_wakeup_fd(previous)
-    return False
+    return SignalsWake(process_set, threading.get_ident() == threading.main_thread().ident)
