@@ -135,6 +135,38 @@ def test_a_queue_of_a_manager() -> None:
             flamespawn.ProcessContext([process], [queue]).join()
 
 
+def test_a_queue_of_a_manager_that_is_gone() -> None:
+    """An error queue that cannot be asked makes a failure, and the ranks are stopped."""
+    context: Any = multiprocessing.get_context("fork")
+    with context.Manager() as manager:
+        queue = manager.Queue()
+    processes = [context.Process(target=jobs.exit_with, args=(0,)) for _ in range(2)]
+    for process in processes:
+        process.start()
+
+    job = flamespawn.ProcessContext(processes, [queue, None])
+    with pytest.raises(flamespawn.ProcessExitedException) as caught:
+        while not job.join():
+            pass
+
+    assert "its error queue failed with" in caught.value.__notes__[0]
+
+
+def test_one_queue_for_two_processes_is_refused() -> None:
+    """Each process needs a queue of its own, or nobody could tell whose error it is."""
+    context: Any = multiprocessing.get_context("fork")
+    queue = context.SimpleQueue()
+    processes = [context.Process(target=jobs.exit_with, args=(0,)) for _ in range(2)]
+    for process in processes:
+        process.start()
+
+    with pytest.raises(ValueError, match="error_queues must be different queues"):
+        flamespawn.ProcessContext(processes, [queue, queue])
+    for process in processes:
+        process.join()
+    queue.close()
+
+
 def test_a_process_killed_in_the_middle_of_its_report() -> None:
     """Half a traceback blocks nobody; the exit status is the error."""
     context: Any = multiprocessing.get_context("fork")

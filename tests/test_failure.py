@@ -246,6 +246,47 @@ def test_the_first_death_is_named_when_the_launcher_looks_late(mechanism: str) -
     assert caught.value.error_index == 3
 
 
+@pytest.mark.parametrize("timeout", [None, 0])
+@pytest.mark.parametrize("end", ["exit", "kill"])
+def test_the_peers_of_a_silent_death_are_not_blamed(end: str, timeout: float | None) -> None:
+    """A rank that dies without a word is the cause of what its peers then raise."""
+    for _ in range(5):
+        ends = [Pipe() for _ in range(4)]
+        context = flamespawn.start_processes(
+            die_or_notice, (end, ends), 4, join=False, start_method="fork"
+        )
+        for one, other in ends:
+            one.close()
+            other.close()
+        with pytest.raises(flamespawn.ProcessExitedException) as caught:
+            while not context.join(timeout):
+                pass
+
+        assert caught.value.error_index == 0
+        assert not caught.value.fates[0].stopped
+
+
+def die_or_notice(rank: int, end: str, ends: list[Any]) -> None:
+    """Rank 0 holds one end of a pipe to each other rank and dies; the others read theirs."""
+    for index, (one, other) in enumerate(ends):
+        if rank != 0:
+            one.close()
+        if rank != index:
+            other.close()
+    if rank == 0:
+        if end == "exit":
+            os._exit(7)
+        jobs.die(signal.SIGKILL)
+    ends[rank][1].recv()
+
+
+def test_an_endless_grace_period() -> None:
+    """Infinity is a grace period: ranks that obey SIGTERM are gone at once."""
+    error = fail(jobs.call_in, (0, jobs.raise_value_error), 2, grace_period=float("inf"))
+
+    assert error.error_type == "ValueError"
+
+
 def test_later_joins_raise_the_same() -> None:
     """The failure is stored: each join raises it again, as an exception of its own."""
     context = flamespawn.start_processes(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import signal
 import threading
 import time
@@ -15,6 +16,7 @@ import pytest
 
 import flamespawn
 import jobs
+from flamespawn._member import Member
 
 pytestmark = pytest.mark.usefixtures("mechanism")
 
@@ -189,6 +191,122 @@ def test_an_interrupt_passes_at_once_and_loses_nothing() -> None:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, old)
+
+
+def test_signals_at_any_moment_leave_nothing_behind() -> None:
+    """Wherever an exception of a handler leaves join, nothing stays taken or installed."""
+
+    class Interrupt(BaseException):
+        pass
+
+    def interrupt(signum: int, frame: object) -> None:
+        raise Interrupt
+
+    numbers = random.Random(0)
+    old = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with waiting_ranks(1) as (context, pipes):
+            for _ in range(2000):
+                with contextlib.suppress(Interrupt):
+                    try:
+                        signal.setitimer(signal.ITIMER_REAL, numbers.uniform(5e-6, 250e-6))
+                        while True:
+                            context.join(0.00002)
+                    finally:
+                        signal.setitimer(signal.ITIMER_REAL, 0)
+                assert signal.set_wakeup_fd(-1) == -1
+                assert context._turn.holder is None
+            pipes[0].send("go")
+            assert context.join() is True
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, old)
+
+
+def test_an_interrupt_between_an_end_and_its_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A failure whose processing was cut short is found by the next join."""
+    original = Member.note_failure
+    calls = []
+
+    def interrupted(member: Member, *args: object, **kwargs: object) -> None:
+        calls.append(member)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        original(member, *args, **kwargs)
+
+    monkeypatch.setattr(Member, "note_failure", interrupted)
+    context = flamespawn.start_processes(
+        jobs.call_in, (0, os._exit, 7), 2, join=False, start_method="fork"
+    )
+    with pytest.raises(KeyboardInterrupt):
+        context.join()
+
+    with pytest.raises(flamespawn.ProcessExitedException, match="process 0 .* exit code 7"):
+        context.join()
+
+
+def test_stop_while_another_thread_joins() -> None:
+    """stop() ends the ranks also when another thread has the turn; that thread's join raises."""
+    raised: list[flamespawn.ProcessException] = []
+
+    def join() -> None:
+        try:
+            context.join()
+        except flamespawn.ProcessException as error:
+            raised.append(error)
+
+    with waiting_ranks(2) as (context, _):
+        thread = threading.Thread(target=join)
+        thread.start()
+        while context._turn.holder is None:
+            time.sleep(0.001)  # a join in another thread shows itself by nothing else
+        context.stop()
+        thread.join()
+        assert [process.exitcode for process in context.processes] == [-signal.SIGTERM] * 2
+
+    assert len(raised) == 1
+
+
+def test_stop_in_a_signal_handler_during_join() -> None:
+    """A handler may stop the ranks that its thread is joining; the join then raises."""
+    old = signal.signal(signal.SIGALRM, lambda *_: context.stop())
+    try:
+        with waiting_ranks(2) as (context, _):
+            signal.setitimer(signal.ITIMER_REAL, 0.02)
+            with pytest.raises(flamespawn.ProcessExitedException, match="SIGTERM"):
+                context.join()
+    finally:
+        signal.signal(signal.SIGALRM, old)
+
+
+def test_signalling_in_a_signal_handler_that_interrupts_signalling() -> None:
+    """Handlers that kill, while terminate() is at work, do not lock themselves out."""
+    old = signal.signal(signal.SIGALRM, lambda *_: context.kill())
+    try:
+        with waiting_ranks(2) as (context, _):
+            signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+            with pytest.raises(flamespawn.ProcessExitedException):
+                while True:
+                    context.terminate()
+                    context.join(0.001)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, old)
+
+
+@pytest.mark.parametrize("start_method", ["fork", "forkserver"])
+def test_processes_may_be_closed_when_they_have_ended(start_method: str) -> None:
+    """A process object that its user closes takes nothing away from the context."""
+    with waiting_ranks(3, start_method) as (context, pipes):
+        pipes[0].send("go")
+        assert context.join() is False
+        context.processes[0].close()
+        pipes[1].send("go")
+        context.processes[1].join()
+        context.processes[1].close()
+        assert context.join() is False
+        pipes[2].send("go")
+        assert context.join() is True
 
 
 def test_a_handler_that_returns_does_not_end_join() -> None:

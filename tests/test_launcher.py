@@ -222,6 +222,26 @@ def test_a_start_without_enough_descriptors(run_launcher: RunLauncher) -> None:
     assert "Too many open files" in out
 
 
+NEVER_JOINED = """
+import flamespawn, jobs
+
+if __name__ == "__main__":
+    context = flamespawn.start_processes(
+        jobs.call_in, (0, jobs.raise_long, 1 << 20), join=False, start_method="fork"
+    )
+"""
+
+
+def test_a_long_report_that_nobody_reads(run_launcher: RunLauncher) -> None:
+    """A rank in the middle of its report does not keep the launcher from exiting."""
+    launcher = run_launcher(NEVER_JOINED)
+
+    _, err = launcher.communicate(timeout=30)
+
+    assert launcher.returncode == 0
+    assert err.rstrip().endswith("x" * 100)
+
+
 IMPORT_ONLY = """
 import os, signal, sys, threading
 before = (sorted(os.listdir("/proc/self/fd")), threading.active_count(),
