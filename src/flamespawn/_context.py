@@ -123,7 +123,8 @@ class ProcessContext:
     ) -> None:
         try:
             if error is None:
-                self._join(None, None, enough=len(self._members))
+                self._wait_for_end(None, None, len(self._members))
+                self._outcome()
         finally:
             # The block has raised, or the wait was interrupted.
             self.stop()
@@ -168,7 +169,8 @@ class ProcessContext:
         deadline = None if timeout is None else after(check_timeout("timeout", timeout))
         if grace_period is not None:
             grace_period = check_seconds("grace_period", grace_period)
-        return self._join(deadline, grace_period, enough=self._ended + 1)
+        self._wait_for_end(deadline, grace_period, self._ended + 1)
+        return self._finished and self._outcome()
 
     def terminate(self) -> None:
         """
@@ -216,15 +218,6 @@ class ProcessContext:
 
     # --------------------------------------------------------------------------------- waiting
 
-    def _join(self, deadline: Deadline, grace_period: float | None, *, enough: int) -> bool:
-        """Wait until *enough* ranks have ended, and return or raise what `join` does."""
-        self._wait_for_end(deadline, grace_period, enough)
-        if not self._finished:
-            return False
-        if self._culprit is not None:
-            raise self._exception(self._culprit)
-        return True
-
     def _wait_for_end(self, deadline: Deadline, grace_period: float | None, enough: int) -> None:
         """Wait until *enough* ranks have ended, in turn with other threads."""
         while True:
@@ -257,36 +250,34 @@ class ProcessContext:
 
     def _wait(self, deadline: Deadline, grace_period: float | None, enough: int) -> bool:
         """Do the waiting of `_advance`; return whether there is nothing more to wait for."""
-        looked = False
+        looked = drained = False
         while True:
-            if self._teardown is None and (self._failed or self._stop_requested):
-                # What the kernel knows already may be the first failure.
-                while self._take_events(0):
-                    pass
-                grace = self._grace_period if grace_period is None else grace_period
-                self._teardown = Teardown(self._members, grace)
             step = None
             if self._teardown is not None:
                 step = self._teardown.advance(self._set)
                 if step is None:
                     return True
+            elif self._failed or self._stop_requested:
+                if drained:
+                    grace = self._grace_period if grace_period is None else grace_period
+                    self._teardown = Teardown(self._members, grace)
+                    continue
+                # What the kernel knows already may be the first failure.
+                step = 0
             elif self._ended == len(self._members):
                 return True
             elif self._ended >= enough:
                 return False
-            if looked and deadline is not None and has_passed(deadline):
+            if looked and step != 0 and deadline is not None and has_passed(deadline):
                 return False
-            self._take_events(deadline if step is None else earlier(deadline, step))
+            # Whatever did not end in the last wait was well when that began.
+            self._well_at, self._waited_at = self._waited_at, time.monotonic_ns()
+            self._catch_up = True
+            events = self._set.wait(deadline if step is None else earlier(deadline, step))
+            self._act_on(events)
+            self._catch_up = False
             looked = True
-
-    def _take_events(self, deadline: Deadline) -> bool:
-        """Wait for events and act on them; return whether there were any."""
-        self._well_at, self._waited_at = self._waited_at, time.monotonic_ns()
-        self._catch_up = True
-        events = self._set.wait(deadline)
-        self._act_on(events)
-        self._catch_up = False
-        return bool(events)
+            drained = not events
 
     def _act_on(self, events: list[tuple[int, int, int | None]]) -> None:
         for kind, index, exit_code in events:
@@ -329,6 +320,12 @@ class ProcessContext:
         self._finished = True
         with self._set_lock:
             self._set.close()
+
+    def _outcome(self) -> bool:
+        """Return True, or raise the stored failure."""
+        if self._culprit is not None:
+            raise self._exception(self._culprit)
+        return True
 
     def _exception(self, culprit: Member) -> ProcessException:
         error = culprit.exception()

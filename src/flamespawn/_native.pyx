@@ -262,6 +262,9 @@ cdef class TakenTurn:
                 baton.release()
 
 
+cdef object set_wakeup_fd = signal.set_wakeup_fd
+
+
 cdef class SignalsWake:
     """Within `with SignalsWake(process_set, ...)` signals wake the set; see `_wakeup`."""
 
@@ -274,13 +277,13 @@ cdef class SignalsWake:
 
     def __enter__(self):
         if self._fd is not None:
-            previous = signal.set_wakeup_fd(self._fd)
+            previous = set_wakeup_fd(self._fd)
             if previous == -1:
                 self._installed = True
             else:
-                signal.set_wakeup_fd(previous)
+                set_wakeup_fd(previous)
 
     def __exit__(self, *exception):
         if self._installed:
             self._installed = False
-            signal.set_wakeup_fd(-1)
+            set_wakeup_fd(-1)
