@@ -70,7 +70,7 @@ def watchdog() -> Iterator[None]:
 @pytest.fixture(scope="session", autouse=True)
 def temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Give the tests a folder for temporary files that nobody else writes to."""
-    tempfile.tempdir = os.environ["TMPDIR"] = str(tmp_path_factory.mktemp("temporary"))
+    tempfile.tempdir = os.environ["TMPDIR"] = str(tmp_path_factory.mktemp("t"))
 
 
 @pytest.fixture(scope="session", autouse=True)
