@@ -20,7 +20,7 @@ from flamespawn._deadline import (
     earlier,
     has_passed,
 )
-from flamespawn._errors import Fate, ProcessException, describe_fates
+from flamespawn._errors import ProcessException, describe_fates
 from flamespawn._member import Member
 from flamespawn._platform import features
 from flamespawn._queues import source_of
@@ -164,8 +164,7 @@ class ProcessContext:
         `KeyboardInterrupt` and other exceptions of signal handlers pass at once and leave the
         ranks running; `stop`, `kill` and the `with` statement end them.
         """
-        if os.getpid() != self._owner:
-            raise self._not_ours()
+        self._check_owner()
         deadline = None if timeout is None else after(check_timeout("timeout", timeout))
         if grace_period is not None:
             grace_period = check_seconds("grace_period", grace_period)
@@ -193,8 +192,7 @@ class ProcessContext:
         handler that runs during a `join`, this returns at once, and the `join` does the same.
         A `KeyboardInterrupt` during this call kills them at once, and passes when they are gone.
         """
-        if os.getpid() != self._owner:
-            raise self._not_ours()
+        self._check_owner()
         self._stop_requested = True
         with self._set_lock:
             if not self._set.closed:
@@ -209,8 +207,7 @@ class ProcessContext:
             raise
 
     def _signal_all(self, signum: int) -> None:
-        if os.getpid() != self._owner:
-            raise self._not_ours()
+        self._check_owner()
         with self._set_lock:
             if not self._set.closed:
                 for member in self._members:
@@ -329,18 +326,15 @@ class ProcessContext:
 
     def _exception(self, culprit: Member) -> ProcessException:
         error = culprit.exception()
-        error.fates = self._fates()
+        error.fates = tuple(member.fate() for member in self._members)
         if len(error.fates) > 1:
             error.add_note(describe_fates(error.fates))
         return error
 
-    def _fates(self) -> tuple[Fate, ...]:
-        return tuple(member.fate() for member in self._members)
-
-    def _not_ours(self) -> RuntimeError:
-        return RuntimeError(
-            f"these ranks belong to process {self._owner}, this is process {os.getpid()}"
-        )
+    def _check_owner(self) -> None:
+        if os.getpid() != self._owner:
+            msg = f"these ranks belong to process {self._owner}, this is process {os.getpid()}"
+            raise RuntimeError(msg)
 
     def _abandon(self) -> None:
         """Let go of the descriptors that a forked process has inherited."""

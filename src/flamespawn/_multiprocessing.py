@@ -88,7 +88,8 @@ def exit_code_taken_elsewhere(
     if exit_code is None and not closed:
         exit_code = process.exitcode
         # Where SIGCHLD is ignored, the kernel has thrown the status away.
-        if worth_waiting and signal.getsignal(signal.SIGCHLD) is not signal.SIG_IGN:
+        kept = signal.getsignal(signal.SIGCHLD) is not signal.SIG_IGN
+        if exit_code is None and worth_waiting and kept:
             exit_code = _collected_elsewhere(process)
     if exit_code is None:
         popen.returncode = UNKNOWN_EXIT_CODE
