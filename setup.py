@@ -11,7 +11,7 @@ from setuptools import Extension, setup
 
 # A file of csrc/ is `concept.c`, or `concept.SUFFIX.c` where the suffix is the
 # family of operating systems, or the mechanism, that it is written for.
-SUFFIXES = {"linux": {"", "posix", "epoll", "pidfd"}}
+SUFFIXES = {"linux": {"", "posix", "epoll", "pidfd", "clone"}}
 
 MINIMUM = (3, 11)
 

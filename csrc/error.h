@@ -10,13 +10,20 @@
     XX(NONE, "none")                                                          \
     XX(ADD, "procset_add")                                                    \
     XX(CALLOC, "calloc")                                                      \
+    XX(CLONE, "clone")                                                        \
+    XX(CLOSE_RANGE, "close_range")                                            \
     XX(EPOLL_CREATE1, "epoll_create1")                                        \
     XX(EPOLL_CTL, "epoll_ctl")                                                \
     XX(EPOLL_PWAIT2, "epoll_pwait2")                                          \
     XX(EPOLL_WAIT, "epoll_wait")                                              \
+    XX(EXECVE, "execve")                                                      \
     XX(FCNTL, "fcntl")                                                        \
+    XX(FORK, "fork")                                                          \
     XX(INDEX, "index")                                                        \
     XX(KILL, "kill")                                                          \
+    XX(LAUNCH, "procset_launch")                                              \
+    XX(MMAP, "mmap")                                                          \
+    XX(MPROTECT, "mprotect")                                                  \
     XX(PIDFD_OPEN, "pidfd_open")                                              \
     XX(PIDFD_SEND_SIGNAL, "pidfd_send_signal")                                \
     XX(PIPE2, "pipe2")                                                        \
@@ -25,6 +32,7 @@
     XX(PTHREAD_CREATE, "pthread_create")                                      \
     XX(PTHREAD_MUTEX_INIT, "pthread_mutex_init")                              \
     XX(READ, "read")                                                          \
+    XX(RT_SIGPROCMASK, "rt_sigprocmask")                                      \
     XX(WAITID, "waitid")                                                      \
     XX(WRITE, "write")
 

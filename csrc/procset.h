@@ -70,11 +70,74 @@ procset_error_call(int error);
 // The system's wait takes nanoseconds (Linux 5.11: epoll_pwait2). Without it
 // time-outs are as precise, for one more system call per wait.
 #define PROCSET_FEATURE_PWAIT2 2u
+// A child can live in the memory of its launcher until it becomes another
+// program (Linux: clone(CLONE_VM | CLONE_VFORK); emulators and some sandboxes
+// make a plain fork of it).
+#define PROCSET_FEATURE_VFORK 4u
+// Making a child gives its handle in the same step (Linux 5.2: CLONE_PIDFD).
+#define PROCSET_FEATURE_CLONE_PIDFD 8u
+// All descriptors can be kept from a new program in one call (Linux 5.11:
+// close_range with CLOSE_RANGE_CLOEXEC).
+#define PROCSET_FEATURE_CLOSE_RANGE 16u
 
-// Tries every call that a feature needs and returns those that work. Costs a
-// few microseconds: call it once and keep the answer.
+// Tries every call that a feature needs and returns those that work. Makes a
+// child that ends at once. Costs less than a millisecond: call it once and
+// keep the answer.
 unsigned
 procset_probe(void);
+
+// ------------------------------------------------------------------ launch
+//
+// Starts any number of processes from one call. All of them run the same
+// program, in the environment that this process has when the launch is opened,
+// and each has its own arguments and its own inherited descriptors.
+//
+// Between open and start everything is a copy; only start makes processes.
+// A launch is used by one thread at a time.
+
+typedef struct procset_launch procset_launch;
+
+// Opens a launch of the program at `path`, which is not searched for. Reads
+// the environment: no other thread may change it meanwhile.
+int
+procset_launch_open(unsigned features, const char *path,
+                    procset_launch **ret_launch);
+
+// Accepts NULL; returns NULL. Processes that were started go on.
+procset_launch *
+procset_launch_close(procset_launch *launch);
+
+// The programs start with this signal blocked; all others are not.
+int
+procset_launch_block(procset_launch *launch, int signal);
+
+// Adds a process; the calls that follow are about it.
+int
+procset_launch_add(procset_launch *launch);
+
+// Adds to its arguments; the first one is the name of the program.
+int
+procset_launch_argument(procset_launch *launch, const char *argument);
+
+// Lets it have a descriptor, under the same number. It inherits no others but
+// the standard ones. Borrowed: keep it open until the start.
+int
+procset_launch_inherit(procset_launch *launch, procset_handle handle);
+
+// Starts all processes, or none: when one cannot be started, those before it
+// are killed and reaped. Signals that this process ignores are reset too,
+// except for those that shells ignore on behalf of a job: SIGHUP, SIGINT,
+// SIGQUIT, SIGTSTP, SIGTTIN and SIGTTOU. Returns when each has become the
+// program, so the error is that of its execve(), too. The processes do not
+// depend on the thread that started them.
+int
+procset_launch_start(procset_launch *launch);
+
+// Takes over the process with this index: its pid, and its handle (a pidfd on
+// Linux) or PROCSET_HANDLE_INVALID. The caller closes the handle.
+int
+procset_launch_take(procset_launch *launch, size_t index, int64_t *ret_pid,
+                    procset_handle *ret_handle);
 
 // --------------------------------------------------------------------- set
 

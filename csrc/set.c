@@ -1,13 +1,14 @@
 #include "set.h"
 
 #include "error.h"
+#include "launch.h"
 
 #include <stdlib.h>
 
 unsigned
 procset_probe(void)
 {
-    unsigned features = 0;
+    unsigned features = procset__launch_probe();
 
     if (procset__proc_has_handles()) {
         features |= PROCSET_FEATURE_PIDFD;

@@ -1,0 +1,38 @@
+// Starting programs: what has been prepared, and the half that is the
+// system's.
+
+#ifndef PROCSET_LAUNCH_H
+#define PROCSET_LAUNCH_H
+
+#include "proc.h"
+#include "procset.h"
+#include "words.h"
+
+// One process to start.
+typedef struct {
+    procset__words arguments;
+    procset_handle *inherited;
+    size_t inherited_count;
+    size_t inherited_capacity;
+    procset__proc proc; // pid 0 until it has been started
+} procset__launchee;
+
+struct procset_launch {
+    unsigned features;
+    char *path;
+    procset__words environment;
+    uint64_t blocked; // bit n-1 is signal n
+    procset__launchee *entries;
+    size_t count;
+    size_t capacity;
+};
+
+// The features of launching that work here.
+unsigned
+procset__launch_probe(void);
+
+// Appends the environment of this process.
+int
+procset__launch_copy_environment(procset__words *environment);
+
+#endif

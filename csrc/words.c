@@ -1,0 +1,56 @@
+#include "words.h"
+
+#include "error.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static int
+reserve_word(procset__words *words)
+{
+    size_t capacity = words->capacity == 0 ? 16 : words->capacity * 2;
+    char **items;
+
+    // One more for the NULL at the end.
+    if (words->count + 1 < words->capacity) {
+        return 0;
+    }
+    items = realloc(words->items, capacity * sizeof(*items));
+    if (items == NULL) {
+        return procset__error_no_memory();
+    }
+    words->items = items;
+    words->capacity = capacity;
+    return 0;
+}
+
+int
+procset__words_add(procset__words *words, const char *word)
+{
+    size_t size = strlen(word) + 1;
+    char *copy;
+    int r;
+
+    r = reserve_word(words);
+    if (r < 0) {
+        return r;
+    }
+    copy = malloc(size);
+    if (copy == NULL) {
+        return procset__error_no_memory();
+    }
+    memcpy(copy, word, size);
+    words->items[words->count++] = copy;
+    words->items[words->count] = NULL;
+    return 0;
+}
+
+void
+procset__words_done(procset__words *words)
+{
+    for (size_t i = 0; i < words->count; i++) {
+        free(words->items[i]);
+    }
+    free(words->items);
+    *words = (procset__words) {0};
+}

@@ -1,0 +1,22 @@
+// A growing list of strings that ends with NULL, as execve() takes it.
+
+#ifndef PROCSET_WORDS_H
+#define PROCSET_WORDS_H
+
+#include <stddef.h>
+
+typedef struct {
+    char **items; // NULL while nothing has been added
+    size_t count;
+    size_t capacity;
+} procset__words;
+
+// Appends a copy of `word`.
+int
+procset__words_add(procset__words *words, const char *word);
+
+// Frees the strings and leaves an empty list.
+void
+procset__words_done(procset__words *words);
+
+#endif
