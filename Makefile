@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 TORCH := .venv-torch
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
-NATIVE := $(wildcard csrc/*.c csrc/*.h src/flamespawn/*.pyx src/flamespawn/*.pxd)
+NATIVE := $(wildcard csrc/*.c csrc/*.h src/flamespawn/*.pyx src/flamespawn/*.pxd src/flamespawn/_*.c)
 CSOURCES := $(wildcard csrc/*.[ch] tests/c/*.[ch] benchmarks/*.c)
 
 .DEFAULT_GOAL := help
@@ -77,6 +77,8 @@ test-torch: $(TORCH)/built ## run what needs torch: its tests, and DDP training 
 .PHONY: bench
 bench: $(TORCH)/built ## measure against the C floor and the peers (BENCH_FLAGS=--quick)
 	@$(TORCH)/bin/python benchmarks/join.py $(BENCH_FLAGS)
+	@$(TORCH)/bin/python benchmarks/start.py $(BENCH_FLAGS)
+	@$(TORCH)/bin/python benchmarks/payload.py $(BENCH_FLAGS)
 
 .PHONY: lint
 lint: build $(VENV)/linters ## check style, types, and what Cython and the C compiler have to say

@@ -43,18 +43,30 @@ flags = ["-std=c11", "-fvisibility=hidden", "-Werror=implicit-function-declarati
 if sanitizers:
     flags += [f"-fsanitize={sanitizers}", "-fno-omit-frame-pointer", "-g"]
 
+
+def extension(name: str, files: list[str]) -> Extension:
+    """Return an extension for the stable ABI."""
+    return Extension(
+        name,
+        files,
+        include_dirs=["csrc"],
+        depends=[file.as_posix() for file in Path("csrc").glob("*.h")],
+        define_macros=[("Py_LIMITED_API", f"0x{major:02x}{minor:02x}0000")],
+        extra_compile_args=flags,
+        extra_link_args=[f"-fsanitize={sanitizers}"] if sanitizers else [],
+        py_limited_api=True,
+    )
+
+
+leaving = [file for file in sources() if Path(file).name.startswith("leave.")]
+others = [file for file in sources() if file not in leaving]
+
 setup(
     ext_modules=cythonize(
-        Extension(
-            "flamespawn._native",
-            ["src/flamespawn/_native.pyx", *sources()],
-            include_dirs=["csrc"],
-            depends=[file.as_posix() for file in Path("csrc").glob("*.h")],
-            define_macros=[("Py_LIMITED_API", f"0x{major:02x}{minor:02x}0000")],
-            extra_compile_args=flags,
-            extra_link_args=[f"-fsanitize={sanitizers}"] if sanitizers else [],
-            py_limited_api=True,
-        ),
+        [
+            extension("flamespawn._native", ["src/flamespawn/_native.pyx", *others]),
+            extension("flamespawn._leave", ["src/flamespawn/_leave.c", *leaving]),
+        ],
         build_dir="build/cython",
         include_path=["src"],
     ),

@@ -201,8 +201,20 @@ def linger_or_abort(rank: int, pipes: list[Any]) -> None:
 
 
 def test_an_end_before_the_function_was_called() -> None:
-    """A rank that could not even start its function says where to look."""
+    """A rank whose arguments do not arrive reports why, before its function is called."""
     error = fail(jobs.nothing, (FailsToArrive(),), 1, start_method="spawn")
+
+    assert isinstance(error, flamespawn.ProcessRaisedException)
+    assert error.error_type == "ValueError"
+    assert error.error_traceback == (
+        "ValueError: invalid literal for int() with base 10: 'not a number'\n"
+        "This happened before the function was called, when the rank was prepared.\n"
+    )
+
+
+def test_an_end_before_the_rank_could_report() -> None:
+    """A rank that ended before it had a report pipe says where to look."""
+    error = fail(jobs.nothing, (FailsToArrive(),), 1, start_method="forkserver")
 
     assert str(error) == "process 0 terminated with exit code 1"
     assert error.__notes__ == [

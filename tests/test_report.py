@@ -13,7 +13,7 @@ import pytest
 
 import flamespawn
 import jobs
-from flamespawn import _report
+from flamespawn import _frames, _report, _report_writer
 from flamespawn._queues import ReportQueue
 
 START_METHODS = ["fork", "spawn", "forkserver"]
@@ -145,7 +145,7 @@ def frames(rank: int = 7) -> bytes:
     """One report of each kind, as a rank sends them."""
     read_end, write_end = os.pipe()
     try:
-        writer = _report.ReportWriter(write_end, rank)
+        writer = _report_writer.ReportWriter(write_end, rank)
         writer.started()
         writer.done()
         writer.exiting(3, "why")
@@ -208,7 +208,7 @@ def test_damaged_reports_are_refused_or_harmless() -> None:
 
 def test_a_size_over_the_limit_is_refused_before_it_is_read() -> None:
     """A header that announces more than a report may have is an error at once."""
-    header = _report._HEADER.pack(b"FSR1", 3, 0, 1, 0, _report.MAX_BODY + 1)
+    header = _frames.pack_header(3, 0, 1, 0, _report.MAX_BODY + 1)
 
     with pytest.raises(_report.CorruptReportError, match="over the limit"):
         _report.decode(bytearray(header), 0)
@@ -221,7 +221,7 @@ def test_a_failure_with_the_wrong_number_of_fields() -> None:
         (struct.pack("<Q", 9), "longer than its frame"),
         (b"abc", "cut off"),
     ]:
-        header = _report._HEADER.pack(b"FSR1", 3, 0, 1, 0, len(body))
+        header = _frames.pack_header(3, 0, 1, 0, len(body))
         with pytest.raises(_report.CorruptReportError, match=message):
             _report.decode(bytearray(header + body), 0)
 
@@ -260,7 +260,7 @@ def test_the_error_queue_is_a_view(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_too_long_texts_are_cut_in_the_middle(monkeypatch: pytest.MonkeyPatch) -> None:
     """A text over the limit keeps its beginning and its end, and says what is missing."""
-    monkeypatch.setattr(_report, "MAX_FIELD", 100)
+    monkeypatch.setattr(_report_writer, "MAX_FIELD", 100)
     error = ValueError("a" * 200 + "b" * 200)
 
     *_, failed = decode_all(failed_frame(error))
@@ -276,7 +276,7 @@ def test_too_long_texts_are_cut_in_the_middle(monkeypatch: pytest.MonkeyPatch) -
 def failed_frame(error: BaseException) -> bytes:
     read_end, write_end = os.pipe()
     try:
-        _report.ReportWriter(write_end, 0).failed(error)
+        _report_writer.ReportWriter(write_end, 0).failed(error)
         return os.read(read_end, 1 << 16)
     finally:
         os.close(read_end)

@@ -159,7 +159,7 @@ def test_a_start_that_fails_halfway_leaves_no_rank() -> None:
     FailsAt.sent = 0
 
     with pytest.raises(OSError, match="no third rank"):
-        flamespawn.start_processes(jobs.wait_forever, (FailsAt(),), 4, start_method="spawn")
+        flamespawn.start_processes(jobs.wait_forever, (FailsAt(),), 4, start_method="forkserver")
 
     assert conftest.children() == set()
 

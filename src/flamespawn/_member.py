@@ -130,7 +130,7 @@ class Member:
         elif source.asked_at_end:
             source.finish()
         popen = self._popen
-        if exit_code is None or popen.returncode is not None:
+        if exit_code is None:
             exit_code = _multiprocessing.exit_code_taken_elsewhere(
                 self.process, popen, worth_waiting=source.final is None
             )
@@ -149,7 +149,7 @@ class Member:
     def finish(self, process_set: ProcSet) -> None:
         """Do what could wait until there is nothing more to wait for."""
         self.stop_reading(process_set)
-        self._usage = process_set.usage(self.index)
+        self._usage = _multiprocessing.usage_of(self._popen) or process_set.usage(self.index)
         if self.ended:
             _multiprocessing.retire(self.process)
         if not self.success:

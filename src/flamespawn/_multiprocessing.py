@@ -8,25 +8,36 @@ Facts that this module relies on, in CPython 3.11 to 3.15:
   `active_children` and at every `start` of any process.
 - Under `forkserver` the process is the server's child. The server collects the status and writes
   it to a pipe whose read end is the process's `sentinel`.
+- What is pickled for a process asks `get_spawning_popen()` how to send descriptors, and refuses
+  where there is no such object.
 - Queues and connections send an object as a length and a pickle; the read end is `_reader`.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
 import multiprocessing
 import multiprocessing.connection
 import multiprocessing.context
+import multiprocessing.process
+import multiprocessing.resource_tracker
+import multiprocessing.spawn
 import multiprocessing.util
 import os
 import signal
+import sys
 import time
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.process import BaseProcess
 from typing import Any, Protocol
 
 # What the process object shows when the status went to somebody who did not tell; asyncio and
 # the fork server use the same value.
 UNKNOWN_EXIT_CODE = 255
+
+_INSTALLED_AS = "flamespawn"
 
 _COLLECTING_TRIES = 20
 _COLLECTING_PAUSE = 0.0005
@@ -87,13 +98,40 @@ def exit_code_taken_elsewhere(
     closed = process._popen is None  # type: ignore[attr-defined]
     if exit_code is None and not closed:
         exit_code = process.exitcode
-        # Where SIGCHLD is ignored, the kernel has thrown the status away.
-        kept = signal.getsignal(signal.SIGCHLD) is not signal.SIG_IGN
-        if exit_code is None and worth_waiting and kept:
-            exit_code = _collected_elsewhere(process)
+        if exit_code is None and worth_waiting:
+            exit_code = wait_for_exit_code(popen)
     if exit_code is None:
         popen.returncode = UNKNOWN_EXIT_CODE
-    return exit_code
+    # The process object may have had to guess.
+    return None if getattr(popen, "is_unknown", False) else exit_code
+
+
+def wait_for_exit_code(popen: Popen) -> int | None:
+    """Return the exit code that another thread of this process may just have collected, or None."""
+    # Where SIGCHLD is ignored, the kernel has thrown the status away.
+    kept = signal.getsignal(signal.SIGCHLD) is not signal.SIG_IGN
+    for _ in range(_COLLECTING_TRIES if kept else 0):
+        if popen.returncode is not None:
+            return popen.returncode
+        # Another thread may be on its way out of waitpid() with the status in its hands. It has
+        # nothing to signal to us; all it needs is the GIL.
+        time.sleep(_COLLECTING_PAUSE)
+    return popen.returncode
+
+
+def usage_of(popen: Popen) -> tuple[bool, int, int, int] | None:
+    """
+    Return the resource usage of a process of ours whose object has collected it, or None.
+
+    Returns:
+        Whether it dumped core, nanoseconds of user time and of system time, bytes of memory.
+    """
+    usage = getattr(popen, "usage", None)
+    if usage is None:
+        return None
+    core_dumped: bool = popen.core_dumped  # type: ignore[attr-defined]
+    times = int(usage.ru_utime * 1e9), int(usage.ru_stime * 1e9)
+    return (core_dumped, *times, usage.ru_maxrss * 1024)
 
 
 def retire(process: BaseProcess) -> None:
@@ -102,27 +140,138 @@ def retire(process: BaseProcess) -> None:
         process.join()
 
 
-def _collected_elsewhere(process: BaseProcess) -> int | None:
-    """Return the exit code that another thread may have collected through *process*, or None."""
-    for _ in range(_COLLECTING_TRIES):
-        exit_code = process.exitcode
-        if exit_code is not None:
-            return exit_code
-        # Another thread may be on its way out of waitpid() with the status in its hands. It has
-        # nothing to signal to us; all it needs is the GIL.
-        time.sleep(_COLLECTING_PAUSE)
-    return None
-
-
 def reader_fileno(queue: object) -> int:
     """Return the descriptor behind a queue, or -1 for one that has none, such as a proxy."""
     reader = getattr(queue, "_reader", None)
     return reader.fileno() if isinstance(reader, multiprocessing.connection.Connection) else -1
 
 
+@contextlib.contextmanager
+def spawning(popen: object) -> Iterator[None]:
+    """Let objects that can only be sent to a new process be pickled, with *popen* to serve them."""
+    previous = multiprocessing.context.get_spawning_popen()
+    multiprocessing.context.set_spawning_popen(popen)  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        multiprocessing.context.set_spawning_popen(previous)
+
+
+def interpreter() -> list[str]:
+    """Return the command that starts this interpreter with this process's options."""
+    executable = os.fsdecode(multiprocessing.spawn.get_executable())
+    flags: list[str] = multiprocessing.util._args_from_interpreter_flags()  # type: ignore[attr-defined]
+    return [executable, *flags]
+
+
+def preparation(name: str) -> dict[str, Any]:
+    """
+    Return what makes a fresh interpreter like this one, by names that its preparation knows.
+
+    `multiprocessing` decides most of it: path, arguments, main module, key, log level. The rest is
+    who this process is, for `parent_process()` there.
+    """
+    me: Any = multiprocessing.process.current_process()
+    data = multiprocessing.spawn.get_preparation_data(name)
+    # A subclass of bytes that refuses to be pickled by others.
+    config = {key: bytes(value) if key == "authkey" else value for key, value in me._config.items()}
+    return data | {
+        "authkey": bytes(data["authkey"]),
+        "sys_path": [str(entry) for entry in data["sys_path"] if isinstance(entry, str)],
+        "config": config,
+        "identity": me._identity,
+        "launcher_name": me.name,
+        "main_code": _code_of_script(data.get("init_main_from_path")),
+        "launcher_pid": os.getpid(),
+    }
+
+
+def _code_of_script(path: str | None) -> types.CodeType | None:
+    """Return the compiled script, or None where the process itself must see what *path* is."""
+    if path is None or not path.endswith((".py", ".pyw")) or not os.path.isfile(path):  # noqa: PTH113
+        return None
+    try:
+        with io.open_code(path) as file:
+            return compile(file.read(), path, "exec", dont_inherit=True)
+    except (OSError, SyntaxError, ValueError):
+        # It has been changed since it was started; the ranks report what is wrong.
+        return None
+
+
+def is_frozen() -> bool:
+    """Return whether this is a program with its interpreter built in, which takes no options."""
+    return bool(getattr(sys, "frozen", False))
+
+
+def main_can_be_imported() -> bool:
+    """Return whether a fresh interpreter can run this process's main module again."""
+    main = sys.modules["__main__"]
+    path = getattr(main, "__file__", None)
+    return getattr(main, "__spec__", None) is not None or (
+        path is not None and os.path.exists(path)  # noqa: PTH110 - any kind of file
+    )
+
+
+def tracker_fd(*, wanted: bool) -> int | None:
+    """
+    Return the descriptor of the resource tracker, or None where it does not run.
+
+    Whatever a process can send that has to be tracked has started it by being made. It is started
+    here only if *wanted*.
+    """
+    tracker: Any = multiprocessing.resource_tracker._resource_tracker
+    fd: int | None = tracker.getfd() if wanted else tracker._fd
+    return fd
+
+
+def identity(process: BaseProcess) -> tuple[int, ...]:
+    """Return the numbers of a process and of its ancestors among their siblings."""
+    numbers: tuple[int, ...] = process._identity
+    return numbers
+
+
+def flush_streams() -> None:
+    multiprocessing.util._flush_std_streams()  # type: ignore[attr-defined]
+
+
+def is_installed() -> bool:
+    """Return whether flamespawn is what `multiprocessing` starts processes with."""
+    return _INSTALLED_AS in multiprocessing.context._concrete_contexts  # type: ignore[attr-defined]
+
+
+def install(context: multiprocessing.context.BaseContext) -> None:
+    """Make *context* the start method "spawn" of `multiprocessing`, also called "flamespawn"."""
+    contexts: dict[str, Any] = multiprocessing.context._concrete_contexts  # type: ignore[attr-defined]
+    default: Any = multiprocessing.context._default_context
+    if default._actual_context is contexts["spawn"]:
+        default._actual_context = context
+    contexts["spawn"] = contexts[_INSTALLED_AS] = context
+
+
+def adopt(process: BaseProcess, popen: Any) -> None:
+    """Make *process*, which has not been started, the object for a running process."""
+    children: set[BaseProcess] = multiprocessing.process._children  # type: ignore[attr-defined]
+    raw: Any = process
+    raw._popen = popen
+    raw._sentinel = popen.sentinel
+    for name in ("_target", "_args", "_kwargs"):
+        vars(process).pop(name, None)
+    children.add(process)
+
+
 def call_after_fork(owner: Any, function: Callable[[Any], None]) -> None:
     """Call `function(owner)` in every process that `multiprocessing` forks, while *owner* lives."""
     multiprocessing.util.register_after_fork(owner, function)
+
+
+def close_when_collected(owner: object, fds: Sequence[int]) -> Any:
+    """Close *fds* when *owner* is collected, or when what is returned is called."""
+    return multiprocessing.util.Finalize(owner, _close_all, args=(fds,))
+
+
+def _close_all(fds: Sequence[int]) -> None:
+    for fd in fds:
+        os.close(fd)
 
 
 def close_at_exit(owner: object, fd: int) -> Callable[[], object]:

@@ -4,12 +4,22 @@ from typing import Final
 
 FEATURE_PIDFD: Final[int]
 FEATURE_PWAIT2: Final[int]
+FEATURE_VFORK: Final[int]
+FEATURE_CLONE_PIDFD: Final[int]
+FEATURE_CLOSE_RANGE: Final[int]
 
 ENDED: Final[int]
 READABLE: Final[int]
 WOKEN: Final[int]
 
 def probe() -> int: ...
+def launch(
+    features: int,
+    path: bytes,
+    programs: list[tuple[list[bytes], list[int]]],
+    blocked: list[int],
+    started: list[tuple[int, int]],
+) -> None: ...
 
 class ProcSet:
     def __init__(self, features: int) -> None: ...

@@ -18,8 +18,11 @@ from flamespawn._procset cimport (
     PROCSET_EVENT_READABLE,
     PROCSET_EVENT_WOKEN,
     PROCSET_EXITED,
+    PROCSET_FEATURE_CLONE_PIDFD,
+    PROCSET_FEATURE_CLOSE_RANGE,
     PROCSET_FEATURE_PIDFD,
     PROCSET_FEATURE_PWAIT2,
+    PROCSET_FEATURE_VFORK,
     PROCSET_HANDLE_INVALID,
     PROCSET_KIND_AGAIN,
     PROCSET_KIND_GONE,
@@ -38,6 +41,15 @@ from flamespawn._procset cimport (
     procset_forget_report,
     procset_get_status,
     procset_handle,
+    procset_launch,
+    procset_launch_add,
+    procset_launch_argument,
+    procset_launch_block,
+    procset_launch_close,
+    procset_launch_inherit,
+    procset_launch_open,
+    procset_launch_start,
+    procset_launch_take,
     procset_member,
     procset_open,
     procset_probe,
@@ -53,6 +65,9 @@ from flamespawn._procset cimport (
 
 FEATURE_PIDFD = PROCSET_FEATURE_PIDFD
 FEATURE_PWAIT2 = PROCSET_FEATURE_PWAIT2
+FEATURE_VFORK = PROCSET_FEATURE_VFORK
+FEATURE_CLONE_PIDFD = PROCSET_FEATURE_CLONE_PIDFD
+FEATURE_CLOSE_RANGE = PROCSET_FEATURE_CLOSE_RANGE
 
 ENDED = PROCSET_EVENT_ENDED
 READABLE = PROCSET_EVENT_READABLE
@@ -82,6 +97,37 @@ cdef object exit_code_of(procset_state state, int code):
 def probe():
     """Return the features that this system offers, as a mask of `FEATURE_...`."""
     return procset_probe()
+
+
+def launch(unsigned features, bytes path, list programs, list blocked, list started not None):
+    """
+    Start all programs, or none.
+
+    What was started is appended to *started*, as pairs of pid and handle, because a signal handler
+    may raise before the caller has stored a result.
+    """
+    cdef procset_launch *prepared = NULL
+    cdef int64_t pid = 0
+    cdef procset_handle handle = PROCSET_HANDLE_INVALID
+    cdef int r
+    check(procset_launch_open(features, path, &prepared))
+    try:
+        for signum in blocked:
+            check(procset_launch_block(prepared, signum))
+        for arguments, inherited in programs:
+            check(procset_launch_add(prepared))
+            for argument in arguments:
+                check(procset_launch_argument(prepared, argument))
+            for fd in inherited:
+                check(procset_launch_inherit(prepared, fd))
+        with nogil:
+            r = procset_launch_start(prepared)
+        check(r)
+        for index in range(len(programs)):
+            check(procset_launch_take(prepared, index, &pid, &handle))
+            started.append((pid, handle))
+    finally:
+        procset_launch_close(prepared)
 
 
 cdef class ProcSet:

@@ -18,7 +18,24 @@ cdef extern from "procset.h" nogil:
 
     const unsigned PROCSET_FEATURE_PIDFD
     const unsigned PROCSET_FEATURE_PWAIT2
+    const unsigned PROCSET_FEATURE_VFORK
+    const unsigned PROCSET_FEATURE_CLONE_PIDFD
+    const unsigned PROCSET_FEATURE_CLOSE_RANGE
     unsigned procset_probe()
+
+    ctypedef struct procset_launch:
+        pass
+
+    int procset_launch_open(unsigned features, const char *path,
+                            procset_launch **ret_launch)
+    procset_launch *procset_launch_close(procset_launch *launch)
+    int procset_launch_block(procset_launch *launch, int signal)
+    int procset_launch_add(procset_launch *launch)
+    int procset_launch_argument(procset_launch *launch, const char *argument)
+    int procset_launch_inherit(procset_launch *launch, procset_handle handle)
+    int procset_launch_start(procset_launch *launch)
+    int procset_launch_take(procset_launch *launch, size_t index,
+                            int64_t *ret_pid, procset_handle *ret_handle)
 
     ctypedef struct procset:
         pass

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import operator
-import os
 import warnings
 from collections.abc import Callable, Sequence
-from multiprocessing.process import BaseProcess
 from typing import Any, Literal, overload
 
-from flamespawn import _multiprocessing, _rank
+from flamespawn import _fresh, _multiprocessing
 from flamespawn._context import ProcessContext
 from flamespawn._deadline import check_seconds
-from flamespawn._queues import ReportQueue
-from flamespawn._teardown import DEFAULT_GRACE_PERIOD, REAP_TIME
+from flamespawn._starts import FreshStart, MultiprocessingStart, Start
+from flamespawn._teardown import DEFAULT_GRACE_PERIOD
 
 
 def _check_kind(name: str, value: object, expected: str, *, fits: bool) -> None:
@@ -43,54 +41,6 @@ def _check_start_method(start_method: object) -> None:
         raise ValueError(msg)
 
 
-class _Start:
-    """The start of the ranks: the processes so far, and their error queues."""
-
-    def __init__(self, start_method: str) -> None:
-        self._context = _multiprocessing.context(start_method)
-        self.processes: list[BaseProcess] = []
-        self.queues: list[ReportQueue] = []
-
-    def start_rank(self, fn: Callable[..., object], args: Sequence[Any], daemon: bool) -> None:
-        rank = len(self.processes)
-        read_end, write_end = os.pipe()
-        queue = ReportQueue(read_end)
-        # A sibling that is forked later must not hold what belongs to the launcher.
-        _multiprocessing.call_after_fork(queue, ReportQueue.close_in_fork)
-        pipe = _multiprocessing.sendable(write_end)
-        try:
-            process = self._context.Process(  # type: ignore[attr-defined]
-                target=_rank.run, args=(fn, rank, tuple(args), pipe), daemon=daemon
-            )
-            # Before the start: an interrupt just after it must not lose the process.
-            self.processes.append(process)
-            self.queues.append(queue)
-            process.start()
-        finally:
-            # Only the rank has the write end from now on.
-            pipe.close()
-
-    def undo(self) -> None:
-        """End the ranks that have been started and are still running."""
-        running = [
-            (process, queue)
-            for process, queue in zip(self.processes, self.queues, strict=True)
-            if process.pid is not None and process.is_alive()
-        ]
-        try:
-            if running:
-                processes, queues = zip(*running, strict=True)
-                ProcessContext(processes, queues).stop()
-        finally:
-            # What kept the next rank from starting, such as a limit on descriptors, may keep a
-            # context from being made. This needs nothing, and does nothing after a stop.
-            for process, _ in running:
-                process.kill()
-                process.join(REAP_TIME)
-            for queue in self.queues:
-                queue.close()
-
-
 @overload
 def start_processes(
     fn: Callable[..., object],
@@ -101,6 +51,7 @@ def start_processes(
     start_method: str = ...,
     *,
     grace_period: float = ...,
+    full_exit: bool = ...,
 ) -> None: ...
 @overload
 def start_processes(
@@ -112,6 +63,7 @@ def start_processes(
     daemon: bool = ...,
     start_method: str = ...,
     grace_period: float = ...,
+    full_exit: bool = ...,
 ) -> ProcessContext: ...
 @overload
 def start_processes(
@@ -123,6 +75,7 @@ def start_processes(
     start_method: str = ...,
     *,
     grace_period: float = ...,
+    full_exit: bool = ...,
 ) -> ProcessContext | None: ...
 def start_processes(
     fn: Callable[..., object],
@@ -133,6 +86,7 @@ def start_processes(
     start_method: str = "spawn",
     *,
     grace_period: float = DEFAULT_GRACE_PERIOD,
+    full_exit: bool = False,
 ) -> ProcessContext | None:
     """
     Start *nprocs* processes that run `fn(i, *args)`, with *i* from 0 to `nprocs - 1`.
@@ -150,6 +104,10 @@ def start_processes(
         start_method: `"spawn"`, `"fork"` or `"forkserver"`, as `multiprocessing` has them on this
             system; never the interpreter's default.
         grace_period: seconds between SIGTERM and SIGKILL when ranks have to be stopped.
+        full_exit: let the interpreters of `spawn` take themselves apart as they end, for profilers
+            and sanitizers that need it. By default a rank ends as soon as its exit handlers have
+            run and its streams are flushed. The environment variable `FLAMESPAWN_FULL_EXIT=1` does
+            the same for all ranks.
 
     Returns:
         None with *join*; otherwise a `ProcessContext`.
@@ -166,16 +124,21 @@ def start_processes(
     nprocs = _check_nprocs(nprocs)
     _check_kind("join", join, "True or False", fits=isinstance(join, bool))
     _check_kind("daemon", daemon, "True or False", fits=isinstance(daemon, bool))
+    _check_kind("full_exit", full_exit, "True or False", fits=isinstance(full_exit, bool))
     _check_start_method(start_method)
     grace_period = check_seconds("grace_period", grace_period)
     if _multiprocessing.is_daemonic():
         msg = "a daemonic process cannot start ranks"
         raise RuntimeError(msg)
 
-    start = _Start(start_method)
+    _fresh.refuse_to_start()
+    start: Start
+    if start_method == "spawn" and not _multiprocessing.is_frozen():
+        start = FreshStart(fn, args, daemon=daemon, full_exit=full_exit)
+    else:
+        start = MultiprocessingStart(fn, args, daemon=daemon, start_method=start_method)
     try:
-        for _ in range(nprocs):
-            start.start_rank(fn, args, daemon)
+        start.start(nprocs)
         context = ProcessContext(start.processes, start.queues, grace_period=grace_period)
         if not join:
             return context
@@ -195,6 +158,7 @@ def spawn(
     start_method: str = "spawn",
     *,
     grace_period: float = DEFAULT_GRACE_PERIOD,
+    full_exit: bool = False,
 ) -> ProcessContext | None:
     """
     Start *nprocs* fresh interpreters that run `fn(i, *args)`.
@@ -212,4 +176,6 @@ def spawn(
             FutureWarning,
             stacklevel=2,
         )
-    return start_processes(fn, args, nprocs, join, daemon, "spawn", grace_period=grace_period)
+    return start_processes(
+        fn, args, nprocs, join, daemon, "spawn", grace_period=grace_period, full_exit=full_exit
+    )

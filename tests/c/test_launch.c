@@ -388,7 +388,7 @@ main(void)
     signal(SIGTTOU, SIG_DFL);
     run_all(all);
     // Each falls back alone.
-    run_all(all & ~PROCSET_FEATURE_VFORK);
+    run_all(all & ~(PROCSET_FEATURE_VFORK | PROCSET_FEATURE_CLONE_PIDFD));
     run_all(all & ~PROCSET_FEATURE_CLONE_PIDFD);
     run_all(all & ~PROCSET_FEATURE_CLOSE_RANGE);
     run_all(0);

@@ -1,0 +1,310 @@
+"""
+The first thing that runs in a fresh interpreter: become what the launcher wants, run, and leave.
+
+The launcher has put all that is needed into one file in memory, which all processes of a launch
+inherit: the pickles of what to run, the buffers that belong to them, and a header that describes
+the rest. `flamespawn._payload` writes that file and `flamespawn._launch` the header.
+
+Every rank imports this module, and its time counts once for each rank: it imports as little as it
+can, and no part of `multiprocessing`, which costs as much as the interpreter itself.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from flamespawn import _late_multiprocessing, _rank
+from flamespawn._report_writer import ReportWriter
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+    from typing import Any, NoReturn
+
+
+# Above this size a pickle is read in place instead of being copied first.
+_MAP_FROM = 1 << 18
+
+FULL_EXIT_VARIABLE = "FLAMESPAWN_FULL_EXIT"
+
+
+class InheritedFd:
+    """What a pickle says about a descriptor that the process has inherited."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def detach(self) -> int:
+        """Return the descriptor, which is the caller's from now on."""
+        return self._fd
+
+
+def main(header: dict[str, Any]) -> NoReturn:
+    """
+    Do what the launcher wants of this process.
+
+    Args:
+        header: what `flamespawn._launch` has written, plus `fd`, the file that it is from.
+    """
+    options = dict(word.split("=", 1) for word in sys.argv[2:])
+    sys.path = header["sys_path"]
+    pid = os.getpid()
+    entry = _run_process if header["process"] else _run_rank
+    code, done = entry(header, int(options["rank"]), int(options["report"]))
+    try:
+        _run_exit_handlers()
+    except BaseException as error:  # noqa: BLE001 - nobody else is left to tell
+        code = _rank.show(error)
+        done = None
+    if done is not None and code == 0 and os.getpid() == pid:
+        done()
+    if header["full_exit"] or os.environ.get(FULL_EXIT_VARIABLE, "0") != "0":
+        sys.exit(code)
+    from flamespawn._leave import leave  # only here
+
+    leave(code)
+
+
+# ------------------------------------------------------------------------------------ what to run
+
+
+def _run_rank(
+    header: dict[str, Any], rank: int, report_fd: int
+) -> tuple[int, Callable[[], None] | None]:
+    """Run a rank; return its exit code and what reports its success."""
+    os.set_inheritable(report_fd, False)
+    report = ReportWriter(report_fd, rank)
+    try:
+        fn, args = _prepared(header, rank)
+    except BaseException as error:  # noqa: BLE001 - the launcher is to know all of them
+        _shorten_traceback(error)
+        return _rank.fail(report, error), None
+    return _rank.call(fn, rank, args, report), lambda: _rank.tell(report.done)
+
+
+def _shorten_traceback(error: BaseException) -> None:
+    """Leave out what is of no interest in the traceback of a rank that could not be prepared."""
+    if error is _Preparation.refusal:
+        # Its text says where.
+        error.__traceback__ = None
+    while (
+        error.__traceback__ is not None
+        and error.__traceback__.tb_frame.f_globals.get("__package__") == __package__
+    ):
+        error.__traceback__ = error.__traceback__.tb_next
+    if not isinstance(error, KeyboardInterrupt) and error is not _Preparation.refusal:
+        error.add_note("This happened before the function was called, when the rank was prepared.")
+
+
+def _run_process(
+    header: dict[str, Any], rank: int, _report_fd: int
+) -> tuple[int, Callable[[], None] | None]:
+    """Run a `multiprocessing` process object."""
+    process = _prepared(header, rank)
+    return process._bootstrap(header["launcher_fd"]), None
+
+
+# ------------------------------------------------------------------------------------- preparation
+
+
+class _Preparation:
+    """Whether this process is still being prepared, and what was refused meanwhile."""
+
+    running = False
+    refusal: BaseException | None = None
+
+
+def _prepared(header: dict[str, Any], rank: int) -> Any:
+    """Make this process what the launcher is, and return what it is to run."""
+    for fd in header["fds"]:
+        os.set_inheritable(fd, False)
+    _Preparation.running = True
+    try:
+        # Until here an interrupt would have met an interpreter that prints a traceback.
+        _let_interrupts_in()
+        _use_no_input()
+        if "pickled" in header:
+            header |= _unpickle(header.pop("pickled"))
+        sys.argv = header["sys_argv"]
+        _late_multiprocessing.arrange(header, rank)
+        _import_main(header)
+        return _load(header, rank)
+    finally:
+        _Preparation.running = False
+        _late_multiprocessing.end_of_preparation()
+
+
+def is_preparing() -> bool:
+    """Return whether this process is still importing what it needs to run."""
+    return _Preparation.running
+
+
+def refuse_to_start() -> None:
+    """
+    Raise if this process is still being prepared, because it would start processes without end.
+
+    Raises:
+        RuntimeError: it names the line of the module that is being imported.
+    """
+    if not _Preparation.running:
+        return
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code.co_name != "<module>":
+        frame = frame.f_back
+    where = f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame else "a module"
+    _Preparation.refusal = RuntimeError(
+        f"{where} starts processes while a new process imports this file: "
+        'put it under `if __name__ == "__main__":`'
+    )
+    raise _Preparation.refusal
+
+
+def _let_interrupts_in() -> None:
+    import _signal  # built in; `signal` makes enumerations of it first
+
+    _signal.pthread_sigmask(_signal.SIG_UNBLOCK, (_signal.SIGINT,))
+
+
+def _use_no_input() -> None:
+    """Read nothing from the launcher's standard input, as `multiprocessing` has it."""
+    try:
+        if sys.stdin is not None:
+            sys.stdin.close()
+        sys.stdin = open(os.open(os.devnull, os.O_RDONLY), encoding="utf-8", closefd=False)  # noqa: SIM115
+    except (OSError, ValueError):
+        # There is no such device, or the stream is not a real one.
+        return
+
+
+def _import_main(header: dict[str, Any]) -> None:
+    """Run the launcher's main module again, as `__mp_main__`."""
+    name: str | None = header.get("init_main_from_name")
+    path: str | None = header.get("init_main_from_path")
+    if name is not None:
+        # What a package or an archive has in `__main__` runs whatever its name is.
+        if name == "__main__" or name.endswith(".__main__"):
+            return
+        import runpy
+
+        content = runpy.run_module(name, run_name="__mp_main__", alter_sys=True)
+    elif path is not None:
+        # IPython's own script has no guard.
+        if os.path.splitext(os.path.basename(path))[0] == "ipython":
+            return
+        if header["main_code"] is not None:
+            _run_script(path, header["main_code"])
+            return
+        import runpy
+
+        content = runpy.run_path(path, run_name="__mp_main__")
+    else:
+        return
+    module = type(sys)("__mp_main__")
+    module.__dict__.update(content)
+    sys.modules["__main__"] = sys.modules["__mp_main__"] = module
+
+
+def _run_script(path: str, code: Any) -> None:
+    """Do for a script what `runpy.run_path` does, without what that imports and compiles."""
+    from _frozen_importlib_external import SourceFileLoader
+
+    module = type(sys)("__mp_main__")
+    module.__file__ = path
+    module.__dict__.update(
+        __cached__=None, __loader__=SourceFileLoader("__mp_main__", path), __package__=""
+    )
+    # Where unpickling and the module itself look for it.
+    before = sys.modules["__main__"]
+    sys.modules["__main__"] = sys.modules["__mp_main__"] = module
+    script = sys.argv[0]
+    sys.argv[0] = path
+    try:
+        exec(code, module.__dict__)  # noqa: S102 - the user's own script
+    except BaseException:
+        sys.modules["__main__"] = before
+        raise
+    finally:
+        sys.argv[0] = script
+
+
+# ----------------------------------------------------------------------------------------- payload
+
+
+def _import_pickle() -> Any:
+    """
+    Import `_pickle`: `pickle` imports the regular expressions, for its own command line.
+
+    All that `_pickle` wants of `functools` is what that has from `_functools`; the rest of it, and
+    the collections that it imports, would take a quarter of the time that an interpreter needs to
+    start. Whoever needs them imports them later.
+    """
+    if "functools" not in sys.modules:
+        import _functools  # built in
+
+        stand_in: Any = type(sys)("functools")
+        stand_in.partial = _functools.partial
+        sys.modules["functools"] = stand_in
+        try:
+            import _pickle
+        except AttributeError:
+            # This version wants more.
+            del sys.modules["functools"]
+        else:
+            del sys.modules["functools"]
+            return _pickle
+    import _pickle
+
+    return _pickle
+
+
+def _unpickle(data: object, buffers: object = ()) -> Any:
+    return _import_pickle().loads(data, buffers=buffers)
+
+
+def _load(header: dict[str, Any], rank: int) -> Any:
+    """Unpickle what to run; large buffers are private, writable views of the shared file."""
+    fd: int = header["fd"]
+    parts: list[tuple[int, int, list[tuple[int, int]]]] = header["parts"]
+    start, size, buffers = parts[rank] if len(parts) > 1 else parts[0]
+    if not buffers and size < _MAP_FROM:
+        data = os.pread(fd, size, start)
+        os.close(fd)
+        return _unpickle(data)
+    import mmap  # only for large arguments
+
+    # The mapping keeps the file; from 3.13 on it need not keep a descriptor for that.
+    untracked = {"trackfd": False} if sys.version_info >= (3, 13) else {}
+    with memoryview(
+        mmap.mmap(
+            fd,
+            header["size"],
+            flags=mmap.MAP_PRIVATE,
+            prot=mmap.PROT_READ | mmap.PROT_WRITE,
+            **untracked,
+        )
+    ) as view:
+        os.close(fd)
+        return _unpickle(
+            view[start : start + size], [view[first : first + length] for first, length in buffers]
+        )
+
+
+# -------------------------------------------------------------------------------------------- exit
+
+
+def _run_exit_handlers() -> None:
+    """Do what an interpreter does before it takes itself apart, and `multiprocessing` before."""
+    util = sys.modules.get("multiprocessing.util")
+    if util is not None:
+        util._exit_function()
+    threading = sys.modules.get("threading")
+    if threading is not None:
+        threading._shutdown()
+    import atexit  # built in
+
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None and not stream.closed:
+            stream.flush()

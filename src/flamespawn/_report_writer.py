@@ -1,0 +1,115 @@
+"""
+The rank's end of its report pipe.
+
+Every rank imports this module: what only failures need is imported when one happens.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from flamespawn._frames import (
+    CODE_SIZE,
+    DONE,
+    EXITING,
+    FAILED,
+    LENGTH_SIZE,
+    MAX_FIELD,
+    STARTED,
+    pack,
+    pack_header,
+)
+
+_SMALL = 4096
+
+
+def _encode(text: str) -> bytes:
+    data = text.encode(errors="backslashreplace")
+    if len(data) <= MAX_FIELD:
+        return data
+    half = MAX_FIELD // 2
+    left_out = f"\n[... {len(data) - 2 * half} bytes left out ...]\n"
+    return data[:half] + left_out.encode() + data[-half:]
+
+
+def _pickle_if_portable(exception: BaseException) -> bytes:
+    """Return the pickle of an exception that survives a round trip, or nothing."""
+    import pickle
+
+    try:
+        data = pickle.dumps(exception)
+        survives = type(pickle.loads(data)) is type(exception)
+    except BaseException:  # noqa: BLE001 - whatever the class does, the text is sent
+        return b""
+    return data if survives and len(data) <= MAX_FIELD else b""
+
+
+def _describe(exception: BaseException) -> tuple[str, str, str]:
+    """Return type name, message and traceback, whatever the exception's methods do."""
+    import traceback
+
+    kind = type(exception)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else _full_name(kind)
+    try:
+        message = str(exception)
+    except BaseException as error:  # noqa: BLE001 - a broken __str__ hides nothing else
+        message = f"<str() of the exception raised {type(error).__qualname__}>"
+    try:
+        text = "".join(traceback.format_exception(exception))
+    except BaseException as error:  # noqa: BLE001 - as above
+        text = f"<the traceback could not be formatted: {type(error).__qualname__}>\n"
+        text += f"{name}: {message}\n"
+    return name, message, text
+
+
+def _full_name(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+class ReportWriter:
+    """
+    The rank's end of its report pipe.
+
+    Args:
+        fd: the write end, in blocking mode. Not owned: it stays open until the rank exits.
+        rank: the index of this rank.
+
+    Every method raises OSError when the launcher is gone, or when something has closed the pipe.
+    """
+
+    def __init__(self, fd: int, rank: int) -> None:
+        self._fd = fd
+        self._rank = rank
+        self._pipe = os.fstat(fd)
+
+    def started(self) -> None:
+        self._send(STARTED)
+
+    def done(self) -> None:
+        self._send(DONE)
+
+    def exiting(self, code: int, message: str = "") -> None:
+        self._send(EXITING, pack(code, CODE_SIZE), _encode(message))
+
+    def failed(self, exception: BaseException) -> None:
+        name, message, text = _describe(exception)
+        fields = [_encode(part) for part in (name, message, text, os.uname().nodename)]
+        fields.append(_pickle_if_portable(exception))
+        lengths = (pack(len(field), LENGTH_SIZE) for field in fields)
+        self._send(FAILED, *(part for pair in zip(lengths, fields) for part in pair))
+
+    def _send(self, kind: int, *parts: bytes) -> None:
+        if not os.path.samestat(os.fstat(self._fd), self._pipe):
+            # The function has closed the pipe and opened something of its own in its place.
+            import errno
+
+            raise OSError(errno.EBADF, "the report pipe was closed")
+        size = sum(map(len, parts))
+        header = pack_header(kind, self._rank, os.getpid(), time.monotonic_ns(), size)
+        # A small report goes out in one write, a large one without another copy of it.
+        whole = size <= _SMALL
+        for part in (b"".join((header, *parts)),) if whole else (header, *parts):
+            rest = memoryview(part)
+            while rest:
+                rest = rest[os.write(self._fd, rest) :]

@@ -1,0 +1,146 @@
+"""The two ways in which ranks are started, and how a start that fails is undone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from flamespawn import _multiprocessing, _rank
+from flamespawn._context import ProcessContext
+from flamespawn._launch import Launch
+from flamespawn._mp_context import SpawnProcess
+from flamespawn._payload import Payload
+from flamespawn._platform import above_standard
+from flamespawn._queues import ReportQueue
+from flamespawn._teardown import REAP_TIME
+
+
+class Start:
+    """
+    The start of ranks: their processes so far, and their error queues.
+
+    Args:
+        fn, args, daemon: as for `start_processes`.
+    """
+
+    def __init__(self, fn: Callable[..., object], args: Sequence[Any], *, daemon: bool) -> None:
+        self._fn = fn
+        self._args = tuple(args)
+        self._daemon = daemon
+        self.processes: list[BaseProcess] = []
+        self.queues: list[ReportQueue] = []
+
+    def start(self, nprocs: int) -> None:
+        """Start *nprocs* ranks. When it raises, `undo` is to be called."""
+        raise NotImplementedError
+
+    def _open_report(self) -> int:
+        """Open the report pipe of the next rank; return its write end."""
+        read_end, write_end = (above_standard(fd) for fd in os.pipe())
+        queue = ReportQueue(read_end)
+        # A sibling that is forked later must not hold what belongs to the launcher.
+        _multiprocessing.call_after_fork(queue, ReportQueue.close_in_fork)
+        self.queues.append(queue)
+        return write_end
+
+    def undo(self) -> None:
+        """End the ranks that have been started and are still running."""
+        running = [
+            (process, queue)
+            for process, queue in zip(self.processes, self.queues, strict=False)
+            if process.pid is not None and process.is_alive()
+        ]
+        try:
+            if running:
+                processes, queues = zip(*running, strict=True)
+                ProcessContext(processes, queues).stop()
+        finally:
+            # What kept the next rank from starting, such as a limit on descriptors, may keep a
+            # context from being made. This needs nothing, and does nothing after a stop.
+            for process, _ in running:
+                process.kill()
+                process.join(REAP_TIME)
+            for queue in self.queues:
+                queue.close()
+
+
+class MultiprocessingStart(Start):
+    """Ranks that `multiprocessing` starts, one after the other, with their arguments each."""
+
+    def __init__(
+        self, fn: Callable[..., object], args: Sequence[Any], *, daemon: bool, start_method: str
+    ) -> None:
+        super().__init__(fn, args, daemon=daemon)
+        self._context: Any = _multiprocessing.context(start_method)
+
+    def start(self, nprocs: int) -> None:
+        for rank in range(nprocs):
+            pipe = _multiprocessing.sendable(self._open_report())
+            try:
+                process = self._context.Process(
+                    target=_rank.run, args=(self._fn, rank, self._args, pipe), daemon=self._daemon
+                )
+                # Before the start: an interrupt just after it must not lose the process.
+                self.processes.append(process)
+                process.start()
+            finally:
+                # Only the rank has the write end from now on.
+                pipe.close()
+
+
+class FreshStart(Start):
+    """Fresh interpreters from the C launcher, all at once, with one payload for all."""
+
+    def __init__(
+        self, fn: Callable[..., object], args: Sequence[Any], *, daemon: bool, full_exit: bool
+    ) -> None:
+        super().__init__(fn, args, daemon=daemon)
+        self._full_exit = full_exit
+        self._launch: Launch | None = None
+        self._reports: list[int] = []
+
+    def start(self, nprocs: int) -> None:
+        payload = Payload({"fn": self._fn, "args": self._args}, count=nprocs)
+        try:
+            self._refuse_what_cannot_be_imported(payload)
+            for _ in range(nprocs):
+                self._reports.append(self._open_report())
+                self.processes.append(SpawnProcess(daemon=self._daemon))
+            self._launch = Launch(payload, self.processes, self._reports, full_exit=self._full_exit)
+            self._launch.start()
+            self._adopt()
+        finally:
+            payload.close()
+            while self._reports:
+                os.close(self._reports.pop())
+
+    def undo(self) -> None:
+        self._adopt()
+        super().undo()
+
+    def _adopt(self) -> None:
+        """Give what has been started to the process objects; does nothing the second time."""
+        popens = self._launch.popens() if self._launch is not None else []
+        for process, popen in zip(self.processes, popens, strict=False):
+            if process.pid is None:
+                _multiprocessing.adopt(process, popen)
+
+    def _refuse_what_cannot_be_imported(self, payload: Payload) -> None:
+        """
+        Refuse what is defined in a main module that a fresh interpreter cannot run again.
+
+        Raises:
+            TypeError: so it is.
+        """
+        if _multiprocessing.main_can_be_imported() or not payload.mentions([b"__main__"]):
+            return
+        in_main = getattr(self._fn, "__module__", None) == "__main__"
+        what = f"fn ({self._fn!r})" if in_main else "something in args"
+        msg = (
+            f"{what} is defined in a main module that ranks cannot import, such as an interactive "
+            "session or `python -c`: put it into a module of its own, "
+            'or use start_processes(..., start_method="fork")'
+        )
+        raise TypeError(msg)
