@@ -40,7 +40,7 @@ class Fate:
         max_rss: largest resident set, in bytes.
 
     The last three are zero where somebody else has collected the exit status, be it
-    `multiprocessing` while it started the next rank.
+    `multiprocessing` while it started the next rank by `fork`.
     """
 
     index: int

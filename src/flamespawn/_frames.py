@@ -13,7 +13,7 @@ _MAGIC = b"FSR1"
 # Magic, kind, rank, pid, CLOCK_MONOTONIC in ns (one clock for all processes of a host), body size.
 HEADER_SIZE = 32
 
-STARTED, DONE, EXITING, FAILED = range(4)
+STARTED, DONE, EXITING, FAILED, RETURNED = range(5)
 
 CODE_SIZE = 4
 LENGTH_SIZE = 8

@@ -11,6 +11,7 @@ can, and no part of `multiprocessing`, which costs as much as the interpreter it
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -19,13 +20,17 @@ from flamespawn._report_writer import ReportWriter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from types import FrameType
     from typing import Any, NoReturn
 
 
+# More objects than any import makes, and a number that nobody else would choose.
+_NO_COLLECTION = 1_999_999_973
+
 # Above this size a pickle is read in place instead of being copied first.
 _MAP_FROM = 1 << 18
+
+_NOT_CALLED = "This happened before the function was called, when the rank was prepared."
 
 FULL_EXIT_VARIABLE = "FLAMESPAWN_FULL_EXIT"
 
@@ -50,16 +55,17 @@ def main(header: dict[str, Any]) -> NoReturn:
     """
     options = dict(word.split("=", 1) for word in sys.argv[2:])
     sys.path = header["sys_path"]
-    pid = os.getpid()
-    entry = _run_process if header["process"] else _run_rank
-    code, done = entry(header, int(options["rank"]), int(options["report"]))
+    job = _Process(header) if header["process"] else _Rank(header, **options)
+    try:
+        code = job.run()
+    except BaseException as error:  # noqa: BLE001 - whoever waits for this process is to know
+        code = job.fail(error)
     try:
         _run_exit_handlers()
-    except BaseException as error:  # noqa: BLE001 - nobody else is left to tell
-        code = _rank.show(error)
-        done = None
-    if done is not None and code == 0 and os.getpid() == pid:
-        done()
+    except BaseException as error:  # noqa: BLE001 - as above
+        code = job.fail(error)
+    if code == 0:
+        job.succeed()
     if header["full_exit"] or os.environ.get(FULL_EXIT_VARIABLE, "0") != "0":
         sys.exit(code)
     from flamespawn._leave import leave  # only here
@@ -70,22 +76,66 @@ def main(header: dict[str, Any]) -> NoReturn:
 # ------------------------------------------------------------------------------------ what to run
 
 
-def _run_rank(
-    header: dict[str, Any], rank: int, report_fd: int
-) -> tuple[int, Callable[[], None] | None]:
-    """Run a rank; return its exit code and what reports its success."""
-    os.set_inheritable(report_fd, False)
-    report = ReportWriter(report_fd, rank)
-    try:
-        fn, args = _prepared(header, rank)
-    except BaseException as error:  # noqa: BLE001 - the launcher is to know all of them
+class _Rank:
+    """A function to be run by a rank, and its report."""
+
+    def __init__(self, header: dict[str, Any], *, rank: str, report: str) -> None:
+        self._header = header
+        self._rank = int(rank)
+        self._pid = os.getpid()
+        os.set_inheritable(int(report), False)
+        self._report = ReportWriter(int(report), self._rank)
+
+    def run(self) -> int:
+        """Return the exit code."""
+        try:
+            fn, args = _prepared(self._header, self._rank)
+        except BaseException as error:
+            # What was refused says itself when that was.
+            if not isinstance(error, KeyboardInterrupt) and error is not _Preparation.refusal:
+                error.add_note(_NOT_CALLED)
+            raise
+        code = _rank.call(fn, self._rank, args, self._report)
+        if code == 0 and self._is_rank():
+            _rank.tell(self._report.returned)
+        return code
+
+    def fail(self, error: BaseException) -> int:
+        """Report what has gone wrong before or after the function; return the exit code."""
         _shorten_traceback(error)
-        return _rank.fail(report, error), None
-    return _rank.call(fn, rank, args, report), lambda: _rank.tell(report.done)
+        return _rank.fail(self._report, error) if self._is_rank() else _rank.show(error)
+
+    def succeed(self) -> None:
+        """Report that nothing is left to be done."""
+        if self._is_rank():
+            _rank.tell(self._report.done)
+
+    def _is_rank(self) -> bool:
+        """Return whether this is the rank, and not a process that the function has forked."""
+        return os.getpid() == self._pid
+
+
+class _Process:
+    """A process object of `multiprocessing` to be run. It reports nothing."""
+
+    def __init__(self, header: dict[str, Any]) -> None:
+        self._header = header
+
+    def run(self) -> int:
+        """Return the exit code."""
+        code: int = _prepared(self._header, 0)._bootstrap(self._header["launcher_fd"])
+        return code
+
+    def fail(self, error: BaseException) -> int:
+        """Print what has gone wrong; return the exit code."""
+        return _rank.show(error)
+
+    def succeed(self) -> None:
+        """Do nothing: the exit code tells."""
 
 
 def _shorten_traceback(error: BaseException) -> None:
-    """Leave out what is of no interest in the traceback of a rank that could not be prepared."""
+    """Leave out of a traceback how the rank came to what has raised."""
     if error is _Preparation.refusal:
         # Its text says where.
         error.__traceback__ = None
@@ -94,16 +144,6 @@ def _shorten_traceback(error: BaseException) -> None:
         and error.__traceback__.tb_frame.f_globals.get("__package__") == __package__
     ):
         error.__traceback__ = error.__traceback__.tb_next
-    if not isinstance(error, KeyboardInterrupt) and error is not _Preparation.refusal:
-        error.add_note("This happened before the function was called, when the rank was prepared.")
-
-
-def _run_process(
-    header: dict[str, Any], rank: int, _report_fd: int
-) -> tuple[int, Callable[[], None] | None]:
-    """Run a `multiprocessing` process object."""
-    process = _prepared(header, rank)
-    return process._bootstrap(header["launcher_fd"]), None
 
 
 # ------------------------------------------------------------------------------------- preparation
@@ -120,6 +160,10 @@ def _prepared(header: dict[str, Any], rank: int) -> Any:
     """Make this process what the launcher is, and return what it is to run."""
     for fd in header["fds"]:
         os.set_inheritable(fd, False)
+    # Imports make hundreds of thousands of objects and next to no garbage; looking for it over and
+    # over takes a sixth of the time that importing torch does.
+    thresholds = gc.get_threshold()
+    gc.set_threshold(_NO_COLLECTION, *thresholds[1:])
     _Preparation.running = True
     try:
         # Until here an interrupt would have met an interpreter that prints a traceback.
@@ -133,6 +177,9 @@ def _prepared(header: dict[str, Any], rank: int) -> Any:
         return _load(header, rank)
     finally:
         _Preparation.running = False
+        # Unless what was imported has chosen its own.
+        if gc.get_threshold()[0] == _NO_COLLECTION:
+            gc.set_threshold(*thresholds)
         _late_multiprocessing.end_of_preparation()
 
 

@@ -22,7 +22,6 @@ _PROGRAM = (
     "h=marshal.loads(os.pread({fd},{size},{start}));"
     "g={{'__name__':'flamespawn._boot'}};exec(h['boot'],g);g['boot'](h)"
 )
-_NO_REPORT = -1
 
 
 @functools.cache
@@ -124,8 +123,10 @@ class Launch:
         return range(len(self._processes))
 
     def _options(self, rank: int) -> list[bytes]:
-        report = self._reports[rank] if self._reports else _NO_REPORT
-        return [RANK_MARK.encode(), b"rank=%d" % rank, b"report=%d" % report]
+        options = [RANK_MARK.encode(), b"rank=%d" % rank]
+        if self._reports:
+            options.append(b"report=%d" % self._reports[rank])
+        return options
 
     def _inherited(self, rank: int) -> list[int]:
         fds = list(self._fds)

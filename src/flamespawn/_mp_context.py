@@ -30,6 +30,10 @@ class SpawnProcess(BaseProcess):
         _fresh.refuse_to_start()
         return _launch.start_process(process_obj)
 
+    @staticmethod
+    def _after_fork() -> None:
+        """Nothing was forked: what the main module has registered for the end is to be kept."""
+
 
 class SpawnContext(BaseContext):
     """What `get_context` returns."""

@@ -16,7 +16,16 @@ import time
 from typing import Any, Protocol
 
 from flamespawn import _multiprocessing
-from flamespawn._report import MAX_BODY, CorruptReportError, Done, Failed, Report, Started, decode
+from flamespawn._report import (
+    MAX_BODY,
+    CorruptReportError,
+    Done,
+    Failed,
+    Report,
+    Returned,
+    Started,
+    decode,
+)
 
 
 class ErrorSource(Protocol):
@@ -27,6 +36,7 @@ class ErrorSource(Protocol):
         fd: the descriptor to read from, or -1.
         buffer: what was read and not yet understood.
         started, final: the reports that have arrived.
+        is_leaving: whether the rank has reported that its function has ended.
         corrupt: why the rest cannot be understood, or None.
         must_report: whether a rank that has not reported has failed.
         clean: whether what has arrived, or has not, is what a success looks like.
@@ -36,6 +46,7 @@ class ErrorSource(Protocol):
     fd: int
     buffer: bytearray
     started: Started | None
+    is_leaving: bool
     final: Report | None
     corrupt: str | None
     must_report: bool
@@ -74,6 +85,7 @@ class ReportQueue:
         self._parsed = 0
         self.buffer = bytearray()
         self.started: Started | None = None
+        self.is_leaving = False
         self.final: Report | None = None
         self.corrupt: str | None = None
 
@@ -101,7 +113,10 @@ class ReportQueue:
                 report, end = decoded
                 if isinstance(report, Started):
                     self.started = report
+                elif isinstance(report, Returned):
+                    self.is_leaving = True
                 else:
+                    self.is_leaving = True
                     self.final = report
                     self.clean = isinstance(report, Done)
                 self._parsed = end
@@ -154,6 +169,7 @@ class ForeignQueue:
         self.clean = True
         self.buffer = bytearray()
         self.started: Started | None = None
+        self.is_leaving = False
         self.final: Report | None = None
         self.corrupt: str | None = None
 

@@ -37,8 +37,17 @@ class Started(Report):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Returned(Report):
+    """The function has returned, and the rank's exit handlers are about to run."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Done(Report):
-    """The function returned, or raised `SystemExit` with a code that means success."""
+    """
+    The function returned, or raised `SystemExit` with a code that means success.
+
+    A rank of `spawn` says so when its exit handlers have run.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,9 +89,9 @@ class CorruptReportError(ValueError):
 
 
 # In the order of the numbers in `_frames`.
-_KINDS: list[type[Report]] = [Started, Done, Exiting, Failed]
+_KINDS: list[type[Report]] = [Started, Done, Exiting, Failed, Returned]
 _FAILED_FIELDS = 5
-_BODY_LIMITS = {Started: 0, Done: 0, Exiting: MAX_BODY, Failed: MAX_BODY}
+_BODY_LIMITS = {Exiting: MAX_BODY, Failed: MAX_BODY}
 
 
 def _split_fields(body: memoryview) -> list[bytes]:
@@ -138,7 +147,7 @@ def decode(buffer: bytearray, position: int) -> tuple[Report, int] | None:
         raise CorruptReportError(msg)
     number, rank, pid, time_ns, size = header
     kind = _KINDS[number]
-    if size < 0 or size > _BODY_LIMITS[kind]:
+    if size < 0 or size > _BODY_LIMITS.get(kind, 0):
         msg = f"a report of {size} bytes is over the limit"
         raise CorruptReportError(msg)
     start = position + HEADER_SIZE

@@ -16,6 +16,7 @@ from flamespawn._frames import (
     FAILED,
     LENGTH_SIZE,
     MAX_FIELD,
+    RETURNED,
     STARTED,
     pack,
     pack_header,
@@ -85,6 +86,9 @@ class ReportWriter:
 
     def started(self) -> None:
         self._send(STARTED)
+
+    def returned(self) -> None:
+        self._send(RETURNED)
 
     def done(self) -> None:
         self._send(DONE)

@@ -12,8 +12,8 @@ from flamespawn._native import ProcSet
 # Seconds between SIGTERM and SIGKILL where the caller does not say.
 DEFAULT_GRACE_PERIOD = 5.0
 
-# A rank that has reported is on its way out: its atexit handlers may run for this long, or for
-# the grace period if that is shorter, before it gets SIGTERM like the others.
+# A rank whose function has ended is on its way out: its exit handlers may run for this long, or
+# for the grace period if that is shorter, before it gets SIGTERM like the others.
 EXIT_TIME = 0.5
 
 # The time that a killed process has to disappear. One that does not is stuck in the kernel, where
@@ -33,11 +33,11 @@ class Teardown:
     def __init__(self, members: Sequence[Member], grace_period: float) -> None:
         now = time.monotonic_ns()
         grace = max(grace_period, 0.0)
-        reported = [member for member in members if member.source.final is not None]
-        others = [member for member in members if member.source.final is None]
+        leaving = [member for member in members if member.source.is_leaving]
+        others = [member for member in members if not member.source.is_leaving]
         plan: list[tuple[float, Sequence[Member], signal.Signals]] = [
             (0.0, others, signal.SIGTERM),
-            (min(EXIT_TIME, grace), reported, signal.SIGTERM),
+            (min(EXIT_TIME, grace), leaving, signal.SIGTERM),
             (grace, members, signal.SIGKILL),
         ]
         self._steps = [(now + int(delay * 1e9), who, signum) for delay, who, signum in plan]
