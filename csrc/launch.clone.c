@@ -14,8 +14,9 @@
 //   CLONE_CLEAR_SIGHAND, and that saves a few microseconds.
 // - CLONE_PIDFD (5.2) stores the handle through the parameter for the parent's
 //   thread id; older kernels leave that alone. It is closed on execve().
-// - A child whose exit signal is 0 is seen by waits with __WCLONE only, so
-//   nobody else reaps the children of the probe.
+// - A child whose exit signal is 0 is seen by waits with __WCLONE or __WALL
+//   only, so hardly anybody else reaps the children of the probe.
+// - fork() runs what was registered with pthread_atfork().
 
 #define _GNU_SOURCE
 
@@ -46,7 +47,7 @@
 
 extern char **environ;
 
-// A stack for the child, with a page below it that nobody can use.
+// A stack for the child, with a gap below it that nobody can use.
 typedef struct {
     char *base;
 } child_stack;
@@ -307,11 +308,21 @@ create(const procset_launch *launch, const child_stack *stack,
         }
         return r;
     }
+    entry->proc = proc;
     if (wants_handle && proc.handle == PROCSET_HANDLE_INVALID) {
         r = procset__proc_open(proc.pid, PROCSET_HANDLE_INVALID, true, &proc);
+        if (r < 0) {
+            return r;
+        }
+        entry->proc = proc;
+        // A member of a set may do without; the caller of this has no other
+        // way to learn of the end.
+        if (proc.handle == PROCSET_HANDLE_INVALID
+            && proc.status.state == PROCSET_RUNNING) {
+            return procset__error(PROCSET__CALL_PIDFD_OPEN, EMFILE);
+        }
     }
-    entry->proc = proc;
-    return r;
+    return 0;
 }
 
 static void
@@ -338,6 +349,11 @@ procset_launch_start(procset_launch *launch)
     child_stack stack = {.base = NULL};
     int r;
 
+    for (size_t i = 0; i < launch->count; i++) {
+        if (launch->entries[i].proc.pid != 0) {
+            return procset__error_invalid(PROCSET__CALL_LAUNCH);
+        }
+    }
     r = stack_open(&stack);
     if (r < 0) {
         return r;

@@ -2,7 +2,7 @@
 //
 // Everything in this file is async-signal-safe: it runs in the memory of the
 // launcher, while other threads of it may hold any lock, or in a copy of that
-// memory. No malloc, no stdio, no lock, nothing but system calls.
+// memory. No malloc, no stdio, nothing but system calls and their wrappers.
 //
 // Facts about Linux that this file relies on:
 //

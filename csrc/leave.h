@@ -3,8 +3,9 @@
 #ifndef PROCSET_LEAVE_H
 #define PROCSET_LEAVE_H
 
-// Writes out what the C library has buffered and ends the process at once:
-// nothing that was registered with atexit(), no destructor of a library.
+// Writes out what the C library has buffered and ends the process: nothing
+// that was registered with atexit() runs, and no destructor of a library. A
+// stream that another thread is busy with is given up after a second.
 _Noreturn void
 procset_leave(int code);
 

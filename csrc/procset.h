@@ -125,11 +125,12 @@ int
 procset_launch_inherit(procset_launch *launch, procset_handle handle);
 
 // Starts all processes, or none: when one cannot be started, those before it
-// are killed and reaped. Signals that this process ignores are reset too,
-// except for those that shells ignore on behalf of a job: SIGHUP, SIGINT,
-// SIGQUIT, SIGTSTP, SIGTTIN and SIGTTOU. Returns when each has become the
-// program, so the error is that of its execve(), too. The processes do not
-// depend on the thread that started them.
+// are killed and reaped (one that does not end within two seconds is stuck in
+// the kernel, and is given up). Once only. Signals that this process ignores
+// are reset too, except for those that shells ignore on behalf of a job:
+// SIGHUP, SIGINT, SIGQUIT, SIGTSTP, SIGTTIN and SIGTTOU. Returns when each has
+// become the program, so the error is that of its execve(), too. The processes
+// do not depend on the thread that started them.
 int
 procset_launch_start(procset_launch *launch);
 

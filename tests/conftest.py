@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import faulthandler
 import gc
+import itertools
 import multiprocessing
 import os
 import subprocess
@@ -14,12 +15,13 @@ import time
 from collections.abc import Callable, Iterator
 from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 import flamespawn
-from flamespawn import _context, _native, _platform
+from flamespawn import _context, _launch, _native, _platform
 
 HERE = Path(__file__).parent
 WATCHDOG_SECONDS = 120
@@ -77,6 +79,8 @@ def temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
 def warm_up(temporary_folder: None) -> None:
     """Let multiprocessing start its helpers before anybody counts processes."""
     multiprocessing.set_forkserver_preload([])
+    # The memory of shared values, which it keeps as well.
+    multiprocessing.RawValue("i")
     for start_method in ("spawn", "forkserver"):
         flamespawn.start_processes(print, ("",), start_method=start_method)
 
@@ -104,28 +108,29 @@ def nothing_left_behind(watchdog: None, warm_up: None) -> Iterator[None]:
 def mechanism(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Run a test as this system is, and as if it had no pidfd and no epoll_pwait2."""
     if request.param == "threads":
-        monkeypatch.setattr(_context, "features", lambda: 0)
+        for module in (_context, _launch):
+            monkeypatch.setattr(module, "features", lambda: 0)
     elif not _platform.features() & _native.FEATURE_PIDFD:
         pytest.skip("this system offers no pidfd")
     return str(request.param)
 
 
 @pytest.fixture
-def run_launcher(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Start a launcher of its own from source text; it and its session are killed at the end."""
+def run_command() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start a command that finds the tests' modules; it and its session are killed at the end."""
     started: list[subprocess.Popen[str]] = []
 
-    def run(source: str, *args: str, prefix: tuple[str, ...] = ()) -> subprocess.Popen[str]:
-        script = tmp_path / f"launcher{len(started)}.py"
-        script.write_text(source)
+    def run(*command: object, **options: Any) -> subprocess.Popen[str]:
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         process = subprocess.Popen(
-            [*prefix, sys.executable, str(script), *args],
+            [str(word) for word in command],
+            env=environment | options.pop("env", {}),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             start_new_session=True,
+            **options,
         )
         started.append(process)
         return process
@@ -139,3 +144,18 @@ def run_launcher(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]
             except (psutil.NoSuchProcess, ProcessLookupError):
                 continue
         process.communicate()
+
+
+@pytest.fixture
+def run_launcher(
+    tmp_path: Path, run_command: Callable[..., subprocess.Popen[str]]
+) -> Callable[..., subprocess.Popen[str]]:
+    """Start a launcher of its own from source text."""
+    numbers = itertools.count()
+
+    def run(source: str, *args: object, prefix: tuple[str, ...] = ()) -> subprocess.Popen[str]:
+        script = tmp_path / f"launcher{next(numbers)}.py"
+        script.write_text(source)
+        return run_command(*prefix, sys.executable, script, *args)
+
+    return run

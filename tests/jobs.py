@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import faulthandler
+import multiprocessing
 import os
 import signal
 import sys
@@ -254,3 +255,38 @@ def exit_with(code: int) -> None:
 
 def sleep_forever() -> None:
     time.sleep(FOREVER)
+
+
+def write_standard_streams(rank: int, path: str) -> None:
+    """Append what the standard descriptors are, and then print, which must be possible."""
+    kinds = [
+        os.path.exists(f"/proc/self/fd/{fd}") and os.readlink(f"/proc/self/fd/{fd}")
+        for fd in range(3)
+    ]
+    line = f"{rank} {[kind or None for kind in kinds]}\n"
+    with open(path, "a") as file:
+        file.write(line)
+    print("nobody hears this")
+
+
+def exit_with_message(rank: int) -> NoReturn:
+    sys.exit("the message")
+
+
+def wait_for_the_end_of_the_parent(rank: int) -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    os.write(1, f"{parent.is_alive()}\n".encode())
+    parent.join()
+    os.write(1, f"{parent.is_alive()}\n".encode())
+
+
+def leave_with_rank(rank: int) -> NoReturn:
+    """End in the middle of the function, with an exit code that tells the rank."""
+    os._exit(rank + 1)
+
+
+def print_when_released(rank: int, here: Connection) -> None:
+    # All ranks read from one pipe; a message of this size arrives whole or not at all.
+    assert os.read(here.fileno(), 8)
+    os.write(1, b"released\n")

@@ -29,7 +29,7 @@ MODULES = (
 
 def boot(header: dict[str, Any]) -> None:
     """Import the modules in *header*, and do what it says."""
-    for name, path, code in header.pop("modules"):
+    for name, path, code in header["modules"]:
         # A `sitecustomize` may have been faster.
         if name not in sys.modules:
             _import(name, path, code)

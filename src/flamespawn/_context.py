@@ -26,7 +26,7 @@ from flamespawn._platform import features
 from flamespawn._queues import source_of
 from flamespawn._teardown import DEFAULT_GRACE_PERIOD, Teardown
 from flamespawn._turn import wait_for_turn
-from flamespawn._wakeup import signals_wake
+from flamespawn._wakeup import call_interruptibly
 
 
 class ProcessContext:
@@ -194,9 +194,7 @@ class ProcessContext:
         """
         self._check_owner()
         self._stop_requested = True
-        with self._set_lock:
-            if not self._set.closed:
-                self._set.wake()
+        _native.call_locked(self._set_lock, self._wake)
         if self._turn.holder == threading.get_ident():
             return
         try:
@@ -206,22 +204,26 @@ class ProcessContext:
             self._wait_for_end(None, 0.0, len(self._members))
             raise
 
+    def _wake(self) -> None:
+        if not self._set.closed:
+            self._set.wake()
+
     def _signal_all(self, signum: int) -> None:
         self._check_owner()
-        with self._set_lock:
-            if not self._set.closed:
-                for member in self._members:
-                    member.signal(self._set, signum)
+        _native.call_locked(self._set_lock, self._signal_members, signum)
+
+    def _signal_members(self, signum: int) -> None:
+        if not self._set.closed:
+            for member in self._members:
+                member.signal(self._set, signum)
 
     # --------------------------------------------------------------------------------- waiting
 
     def _wait_for_end(self, deadline: Deadline, grace_period: float | None, enough: int) -> None:
         """Wait until *enough* ranks have ended, in turn with other threads."""
         while True:
-            with _native.TakenTurn(self._turn) as mine:
-                if mine:
-                    self._advance(deadline, grace_period, enough)
-                    return
+            if self._turn.call(self._advance, deadline, grace_period, enough):
+                return
             if self._finished or (self._ended >= enough and not self._stopping):
                 return
             if deadline is not None and has_passed(deadline):
@@ -240,9 +242,7 @@ class ProcessContext:
             self._teardown.hasten(grace_period)
         if self._catch_up:
             self._look_at_all()
-        with signals_wake(self._set):
-            over = self._wait(deadline, grace_period, enough)
-        if over:
+        if call_interruptibly(self._set, self._wait, deadline, grace_period, enough):
             self._finish()
 
     def _wait(self, deadline: Deadline, grace_period: float | None, enough: int) -> bool:
@@ -315,8 +315,7 @@ class ProcessContext:
             member.finish(self._set)
         self._culprit = self._find_failure()
         self._finished = True
-        with self._set_lock:
-            self._set.close()
+        _native.call_locked(self._set_lock, self._set.close)
 
     def _outcome(self) -> bool:
         """Return True, or raise the stored failure."""

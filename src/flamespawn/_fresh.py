@@ -20,6 +20,7 @@ from flamespawn._report_writer import ReportWriter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType
     from typing import Any, NoReturn
 
@@ -31,6 +32,9 @@ _NO_COLLECTION = 1_999_999_973
 _MAP_FROM = 1 << 18
 
 _NOT_CALLED = "This happened before the function was called, when the rank was prepared."
+
+# What this process was booted with, for processes that it starts itself.
+boot_code: dict[str, Any] = {}
 
 FULL_EXIT_VARIABLE = "FLAMESPAWN_FULL_EXIT"
 
@@ -51,25 +55,34 @@ def main(header: dict[str, Any]) -> NoReturn:
     Do what the launcher wants of this process.
 
     Args:
-        header: what `flamespawn._launch` has written, plus `fd`, the file that it is from.
+        header: what `flamespawn._launch` has written.
     """
+    # Now, because the function may leave no descriptor to import it with, or no path to it.
+    from flamespawn._leave import leave
+
+    boot_code.update({name: header.pop(name) for name in ("boot", "modules")})
     options = dict(word.split("=", 1) for word in sys.argv[2:])
     sys.path = header["sys_path"]
-    job = _Process(header) if header["process"] else _Rank(header, **options)
+    header["fds"].extend(int(options[name]) for name in ("report", "sentinel") if name in options)
+    job = _Process(header) if header["process"] else _Rank(header, options)
     try:
         code = job.run()
     except BaseException as error:  # noqa: BLE001 - whoever waits for this process is to know
         code = job.fail(error)
-    try:
-        _run_exit_handlers()
-    except BaseException as error:  # noqa: BLE001 - as above
-        code = job.fail(error)
+    steps = _exit_steps()
+    while steps:
+        try:
+            while steps:
+                steps.pop()()
+        except SystemExit as error:
+            # Of a signal handler, while this process waits for a thread.
+            code = job.exit(error) or code
+        except BaseException as error:  # noqa: BLE001 - as above
+            code = job.fail(error)
     if code == 0:
         job.succeed()
-    if header["full_exit"] or os.environ.get(FULL_EXIT_VARIABLE, "0") != "0":
+    if header["full_exit"] or os.environ.get(FULL_EXIT_VARIABLE, "0") not in {"", "0"}:
         sys.exit(code)
-    from flamespawn._leave import leave  # only here
-
     leave(code)
 
 
@@ -79,12 +92,11 @@ def main(header: dict[str, Any]) -> NoReturn:
 class _Rank:
     """A function to be run by a rank, and its report."""
 
-    def __init__(self, header: dict[str, Any], *, rank: str, report: str) -> None:
+    def __init__(self, header: dict[str, Any], options: dict[str, str]) -> None:
         self._header = header
-        self._rank = int(rank)
+        self._rank = int(options["rank"])
         self._pid = os.getpid()
-        os.set_inheritable(int(report), False)
-        self._report = ReportWriter(int(report), self._rank)
+        self._report = ReportWriter(int(options["report"]), self._rank)
 
     def run(self) -> int:
         """Return the exit code."""
@@ -105,6 +117,10 @@ class _Rank:
         _shorten_traceback(error)
         return _rank.fail(self._report, error) if self._is_rank() else _rank.show(error)
 
+    def exit(self, error: SystemExit) -> int:
+        """Report an exit after the function; return the exit code."""
+        return _rank.exit(error, self._report if self._is_rank() else None)
+
     def succeed(self) -> None:
         """Report that nothing is left to be done."""
         if self._is_rank():
@@ -124,11 +140,16 @@ class _Process:
     def run(self) -> int:
         """Return the exit code."""
         code: int = _prepared(self._header, 0)._bootstrap(self._header["launcher_fd"])
-        return code
+        # What the interpreter makes of `sys.exit` with a number that fits nowhere.
+        return code if -(1 << 63) <= code < 1 << 63 else 255
 
     def fail(self, error: BaseException) -> int:
         """Print what has gone wrong; return the exit code."""
-        return _rank.show(error)
+        return self.exit(error) if isinstance(error, SystemExit) else _rank.show(error)
+
+    def exit(self, error: SystemExit) -> int:
+        """Return the exit code of an exit outside of the function."""
+        return _rank.exit(error, None)
 
     def succeed(self) -> None:
         """Do nothing: the exit code tells."""
@@ -265,15 +286,15 @@ def _run_script(path: str, code: Any) -> None:
     # Where unpickling and the module itself look for it.
     before = sys.modules["__main__"]
     sys.modules["__main__"] = sys.modules["__mp_main__"] = module
-    script = sys.argv[0]
-    sys.argv[0] = path
+    script = sys.argv[:1]
+    sys.argv[:1] = [path]
     try:
         exec(code, module.__dict__)  # noqa: S102 - the user's own script
     except BaseException:
         sys.modules["__main__"] = before
         raise
     finally:
-        sys.argv[0] = script
+        sys.argv[:1] = script
 
 
 # ----------------------------------------------------------------------------------------- payload
@@ -341,17 +362,89 @@ def _load(header: dict[str, Any], rank: int) -> Any:
 # -------------------------------------------------------------------------------------------- exit
 
 
-def _run_exit_handlers() -> None:
-    """Do what an interpreter does before it takes itself apart, and `multiprocessing` before."""
+def _exit_steps() -> list[Callable[[], None]]:
+    """What an interpreter does before it takes itself apart, and `multiprocessing`; last first."""
+    # The interpreter's own streams hold what was printed before somebody has replaced them.
+    streams = ("__stderr__", "__stdout__", "stderr", "stdout")
+    return [
+        _keep_interrupts_out,
+        _write_out_files,
+        *(lambda name=name: _flush(name) for name in streams),
+        _run_handlers,
+        _wait_for_threads,
+        _end_multiprocessing,
+    ]
+
+
+def _end_multiprocessing() -> None:
     util = sys.modules.get("multiprocessing.util")
-    if util is not None:
+    # From 3.13 on this is an exit handler and nothing else.
+    if util is not None and sys.version_info < (3, 13):
         util._exit_function()
+
+
+def _wait_for_threads() -> None:
     threading = sys.modules.get("threading")
     if threading is not None:
         threading._shutdown()
+
+
+def _run_handlers() -> None:
     import atexit  # built in
 
     atexit._run_exitfuncs()
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None and not stream.closed:
-            stream.flush()
+
+
+def _flush(name: str) -> None:
+    stream: Any = getattr(sys, name, None)
+    if stream is getattr(sys, name.strip("_"), None) and name.startswith("_"):
+        # It was its turn before, whatever came of that.
+        return
+    if hasattr(stream, "flush") and not getattr(stream, "closed", False):
+        stream.flush()
+
+
+def _keep_interrupts_out() -> None:
+    """Let a Ctrl-C that comes too late to be reported print nothing either."""
+    import _signal
+
+    _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
+
+
+def _write_out_files() -> None:
+    """
+    Write out the files that nobody has closed, as the end of an interpreter does in its way.
+
+    Those that are written in Python, such as compressed ones, are closed, because some of them
+    write an end; the others are flushed. As there, what fails is not told to anybody.
+    """
+    import _io  # built in
+
+    plain = {_io.TextIOWrapper, _io.BufferedWriter, _io.BufferedRandom, _io.BufferedRWPair}
+    kinds = plain | _subclasses(_io._IOBase)
+    standard = {id(getattr(sys, name, None)) for name in ("stdin", "stdout", "stderr")}
+    files = [thing for thing in gc.get_objects() if type(thing) in kinds]
+    # From the outside in: text may be written into what is compressed, and that into a buffer.
+    files.sort(key=lambda file: (not isinstance(file, _io._TextIOBase), type(file) in plain))
+    for file in files:
+        try:
+            if id(file) in standard or file.closed:
+                continue
+            if type(file) in plain:
+                file.flush()
+            else:
+                file.close()
+        except Exception:  # noqa: BLE001, S112 - see above
+            continue
+
+
+def _subclasses(kind: type) -> set[type]:
+    """Return the classes below *kind* that are written in Python."""
+    below: set[type] = set()
+    direct: type
+    for direct in type.__subclasses__(kind):
+        # Bit 9 is for types that were made at run time.
+        if direct.__flags__ & (1 << 9):
+            below.add(direct)
+        below |= _subclasses(direct)
+    return below

@@ -29,20 +29,22 @@ class _Arrangement:
         self._rank = rank
 
     def find_spec(
-        self, name: str, _path: Sequence[str] | None, _target: ModuleType | None = None
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         if name != _NAME:
             return None
-        sys.meta_path.remove(self)
-        from importlib.util import find_spec
-
-        spec = find_spec(name)
-        if spec is not None and spec.loader is not None:
-            spec.loader = _Loader(spec.loader, self)  # type: ignore[assignment]
-        return spec
+        # It may be asked for without being imported, and that more than once.
+        for finder in sys.meta_path:
+            spec = None if finder is self else finder.find_spec(name, path, target)
+            if spec is not None and spec.loader is not None:
+                spec.loader = _Loader(spec.loader, self)  # type: ignore[assignment]
+                return spec
+        return None
 
     def put_right(self) -> None:
         """Make the imported package what it is to be in this process."""
+        if self in sys.meta_path:
+            sys.meta_path.remove(self)
         _become_process(self._header, self._rank)
         _restore_settings(self._header)
 

@@ -10,15 +10,16 @@ from collections.abc import Sequence
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from flamespawn import RANK_MARK, _boot, _multiprocessing, _native
+from flamespawn import RANK_MARK, _boot, _fresh, _multiprocessing, _native
+from flamespawn._native import Fd
 from flamespawn._payload import Payload
-from flamespawn._platform import above_standard, features
+from flamespawn._platform import features
 from flamespawn._popen import LauncherPipe, Popen
 from flamespawn._teardown import REAP_TIME
 
 # What a new interpreter is told to run.
 _PROGRAM = (
-    "import marshal,os,sys;"
+    "import marshal,os;"
     "h=marshal.loads(os.pread({fd},{size},{start}));"
     "g={{'__name__':'flamespawn._boot'}};exec(h['boot'],g);g['boot'](h)"
 )
@@ -27,6 +28,9 @@ _PROGRAM = (
 @functools.cache
 def _code() -> dict[str, Any]:
     """Return the code of the modules that every process of ours needs."""
+    if _fresh.boot_code:
+        # This process is one itself, and may have no other source.
+        return _fresh.boot_code
     sources = {}
     for name in (_boot.__name__, *_boot.MODULES):
         module = importlib.import_module(name)
@@ -53,23 +57,20 @@ class Launch:
         self,
         payload: Payload,
         processes: Sequence[BaseProcess],
-        reports: Sequence[int] = (),
+        reports: Sequence[Fd] = (),
         *,
         full_exit: bool = False,
     ) -> None:
         self._processes = processes
         self._reports = reports
         self._popens: list[Popen] = []
-        self._started: list[tuple[int, int]] = []
+        self._started: list[tuple[int, Fd | None]] = []
         # Where there are no handles: pipes that end when a process does.
-        self._sentinels: list[int] = []
-        self._write_ends: list[int] = []
-        read_end, write_end = (above_standard(fd) for fd in os.pipe())
-        self._pipe = LauncherPipe(read_end, write_end)
-        tracker = _multiprocessing.tracker_fd(wanted=not reports)
-        self._fds = [payload.fd, read_end, *payload.fds]
-        if tracker is not None:
-            self._fds.append(tracker)
+        self._sentinels: list[Fd] = []
+        self._write_ends: list[Fd] = []
+        self._pipe = LauncherPipe()
+        tracker = _multiprocessing.tracker_fd()
+        self._fds = [payload.fd, self._pipe.fileno(), tracker, *payload.fds]
         header = _multiprocessing.preparation(processes[0].name) | {
             **_code(),
             "counts": [_multiprocessing.identity(process)[-1] for process in processes],
@@ -77,7 +78,7 @@ class Launch:
             "fds": self._fds,
             "full_exit": full_exit,
             "installed": _multiprocessing.is_installed(),
-            "launcher_fd": read_end,
+            "launcher_fd": self._pipe.fileno(),
             "parts": payload.parts,
             "process": not reports,
             "size": payload.size,
@@ -96,9 +97,13 @@ class Launch:
         """
         command = _multiprocessing.interpreter()
         shared = [os.fsencode(word) for word in (*command, "-c", self._program)]
-        programs = [(shared + self._options(rank), self._inherited(rank)) for rank in self._ranks()]
         _multiprocessing.flush_streams()
         try:
+            if not features() & _native.FEATURE_PIDFD:
+                self._open_sentinels()
+            programs = [
+                (shared + self._options(rank), self._inherited(rank)) for rank in self._ranks()
+            ]
             # Until the interpreter can handle it, a Ctrl-C would print a traceback of its own.
             _native.launch(features(), shared[0], programs, [signal.SIGINT], self._started)
         except OSError as error:
@@ -106,38 +111,42 @@ class Launch:
                 error.filename = command[0]
             raise
         finally:
+            del self._sentinels[len(self._started) :]
             for fd in self._write_ends:
-                os.close(fd)
-            self._write_ends.clear()
+                fd.close()
             self._pipe.close_read_end()
 
     def popens(self) -> list[Popen]:
         """Return what has been started, also where an exception of a signal handler cut it off."""
         for rank in range(len(self._popens), len(self._started)):
             pid, handle = self._started[rank]
-            sentinel = self._sentinels[rank] if self._sentinels else -1
+            sentinel = self._sentinels[rank] if self._sentinels else None
             self._popens.append(Popen(pid, handle, sentinel, self._pipe))
         return self._popens
 
     def _ranks(self) -> range:
         return range(len(self._processes))
 
-    def _options(self, rank: int) -> list[bytes]:
-        options = [RANK_MARK.encode(), b"rank=%d" % rank]
-        if self._reports:
-            options.append(b"report=%d" % self._reports[rank])
-        return options
-
-    def _inherited(self, rank: int) -> list[int]:
-        fds = list(self._fds)
-        if self._reports:
-            fds.append(self._reports[rank])
-        if not features() & _native.FEATURE_PIDFD:
-            read_end, write_end = os.pipe()
+    def _open_sentinels(self) -> None:
+        for _ in self._ranks():
+            read_end, write_end = _native.open_pipe()
             self._sentinels.append(read_end)
             self._write_ends.append(write_end)
-            fds.append(write_end)
-        return fds
+
+    def _own_fds(self, rank: int) -> dict[str, int]:
+        """Return the descriptors that only this rank inherits."""
+        fds = {"report": self._reports, "sentinel": self._write_ends}
+        return {name: owners[rank].fileno() for name, owners in fds.items() if owners}
+
+    def _options(self, rank: int) -> list[bytes]:
+        options = {"rank": rank, **self._own_fds(rank)}
+        return [
+            RANK_MARK.encode(),
+            *(f"{name}={value}".encode() for name, value in options.items()),
+        ]
+
+    def _inherited(self, rank: int) -> list[int]:
+        return [*self._fds, *self._own_fds(rank).values()]
 
 
 def start_process(process: BaseProcess) -> Popen:
@@ -147,15 +156,13 @@ def start_process(process: BaseProcess) -> Popen:
         {name: getattr(process, f"_{name}") for name in names} | {"process": process},
         whole=process,
     )
+    launch = Launch(payload, [process])
     try:
-        launch = Launch(payload, [process])
-        try:
-            launch.start()
-            return launch.popens()[0]
-        except BaseException:
-            for popen in launch.popens():
-                popen.kill()
-                popen.wait(REAP_TIME)
-            raise
-    finally:
+        launch.start()
         payload.close()
+        return launch.popens()[0]
+    except BaseException:
+        for popen in launch.popens():
+            popen.kill()
+            popen.wait(REAP_TIME)
+        raise

@@ -16,6 +16,8 @@ Facts that this module relies on, in CPython 3.11 to 3.15:
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import functools
 import io
 import multiprocessing
 import multiprocessing.connection
@@ -29,13 +31,17 @@ import signal
 import sys
 import time
 import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from multiprocessing.process import BaseProcess
 from typing import Any, Protocol
+
+from flamespawn._native import Fd
 
 # What the process object shows when the status went to somebody who did not tell; asyncio and
 # the fork server use the same value.
 UNKNOWN_EXIT_CODE = 255
+
+_LAST_STANDARD = 2
 
 _INSTALLED_AS = "flamespawn"
 
@@ -56,9 +62,9 @@ def is_daemonic() -> bool:
     return multiprocessing.current_process().daemon
 
 
-def sendable(fd: int) -> multiprocessing.connection.Connection:
+def sendable(fd: Fd) -> multiprocessing.connection.Connection:
     """Return an object that owns *fd* for writing and can be an argument of a process."""
-    return multiprocessing.connection.Connection(fd, readable=False)
+    return multiprocessing.connection.Connection(fd.detach(), readable=False)
 
 
 def is_child(process: BaseProcess) -> bool:
@@ -175,6 +181,9 @@ def preparation(name: str) -> dict[str, Any]:
     data = multiprocessing.spawn.get_preparation_data(name)
     # A subclass of bytes that refuses to be pickled by others.
     config = {key: bytes(value) if key == "authkey" else value for key, value in me._config.items()}
+    if not main_can_be_imported():
+        # It may have a path all the same, such as `<stdin>`.
+        data.pop("init_main_from_path", None)
     return data | {
         "authkey": bytes(data["authkey"]),
         "sys_path": [str(entry) for entry in data["sys_path"] if isinstance(entry, str)],
@@ -191,11 +200,18 @@ def _code_of_script(path: str | None) -> types.CodeType | None:
     if path is None or not path.endswith((".py", ".pyw")) or not os.path.isfile(path):  # noqa: PTH113
         return None
     try:
-        with io.open_code(path) as file:
-            return compile(file.read(), path, "exec", dont_inherit=True)
+        status = os.stat(path)  # noqa: PTH116 - any kind of path
+        return _compiled(path, (status.st_ino, status.st_mtime_ns, status.st_size))
     except (OSError, SyntaxError, ValueError):
         # It has been changed since it was started; the ranks report what is wrong.
         return None
+
+
+@functools.lru_cache(maxsize=1)
+def _compiled(path: str, _version: tuple[int, ...]) -> types.CodeType:
+    """Compile a script once for all processes that are started while it stays the same."""
+    with io.open_code(path) as file:
+        return compile(file.read(), path, "exec", dont_inherit=True)
 
 
 def is_frozen() -> bool:
@@ -204,23 +220,30 @@ def is_frozen() -> bool:
 
 
 def main_can_be_imported() -> bool:
-    """Return whether a fresh interpreter can run this process's main module again."""
+    """Return whether a fresh interpreter can, and will, run this process's main module again."""
     main = sys.modules["__main__"]
+    spec = getattr(main, "__spec__", None)
+    if spec is not None:
+        # That of a package, a folder or an archive has no guard.
+        return str(spec.name).rpartition(".")[2] != "__main__"
     path = getattr(main, "__file__", None)
-    return getattr(main, "__spec__", None) is not None or (
-        path is not None and os.path.exists(path)  # noqa: PTH110 - any kind of file
-    )
+    return path is not None and os.path.exists(path)  # noqa: PTH110 - any kind of file
 
 
-def tracker_fd(*, wanted: bool) -> int | None:
+def tracker_fd() -> int:
     """
-    Return the descriptor of the resource tracker, or None where it does not run.
+    Return the descriptor of the resource tracker, which is started if it does not run.
 
-    Whatever a process can send that has to be tracked has started it by being made. It is started
-    here only if *wanted*.
+    Whatever a process makes that has to be tracked is to outlive it for as long as the launcher
+    lives, so that it needs the launcher's tracker and not one of its own.
     """
     tracker: Any = multiprocessing.resource_tracker._resource_tracker
-    fd: int | None = tracker.getfd() if wanted else tracker._fd
+    fd: int = tracker.getfd()
+    if fd <= _LAST_STANDARD:
+        # The standard streams are closed, and a rank would print into the pipe of the tracker.
+        tracker._fd = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _LAST_STANDARD + 1)
+        os.close(fd)
+        fd = tracker._fd
     return fd
 
 
@@ -264,21 +287,11 @@ def call_after_fork(owner: Any, function: Callable[[Any], None]) -> None:
     multiprocessing.util.register_after_fork(owner, function)
 
 
-def close_when_collected(owner: object, fds: Sequence[int]) -> Any:
-    """Close *fds* when *owner* is collected, or when what is returned is called."""
-    return multiprocessing.util.Finalize(owner, _close_all, args=(fds,))
-
-
-def _close_all(fds: Sequence[int]) -> None:
-    for fd in fds:
-        os.close(fd)
-
-
-def close_at_exit(owner: object, fd: int) -> Callable[[], object]:
+def call_at_exit(owner: object, function: Callable[[], object]) -> Callable[[], object]:
     """
-    Close *fd* when *owner* is collected, and before this process waits for children as it exits.
+    Call *function* when *owner* is collected, and before this process waits for its children.
 
     Returns:
-        A function that closes it earlier; in a forked process it does nothing.
+        A function that calls it earlier; in a forked process it does nothing.
     """
-    return multiprocessing.util.Finalize(owner, os.close, args=(fd,), exitpriority=100)
+    return multiprocessing.util.Finalize(owner, function, exitpriority=100)

@@ -1,6 +1,9 @@
-from threading import Lock
-from types import TracebackType
-from typing import Final
+from collections.abc import Callable
+from threading import Lock, RLock
+from typing import Final, ParamSpec, TypeVar
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 FEATURE_PIDFD: Final[int]
 FEATURE_PWAIT2: Final[int]
@@ -18,8 +21,18 @@ def launch(
     path: bytes,
     programs: list[tuple[list[bytes], list[int]]],
     blocked: list[int],
-    started: list[tuple[int, int]],
+    started: list[tuple[int, Fd | None]],
 ) -> None: ...
+
+class Fd:
+    def __init__(
+        self, function: Callable[_P, int] | None = None, *args: _P.args, **none: _P.kwargs
+    ) -> None: ...
+    def fileno(self) -> int: ...
+    def detach(self) -> int: ...
+    def close(self) -> None: ...
+
+def open_pipe() -> tuple[Fd, Fd]: ...
 
 class ProcSet:
     def __init__(self, features: int) -> None: ...
@@ -43,23 +56,11 @@ class Turn:
     @property
     def holder(self) -> int | None: ...
     def add_baton(self, baton: Lock) -> None: ...
+    def call(self, function: Callable[_P, object], *args: _P.args, **none: _P.kwargs) -> bool: ...
 
-class TakenTurn:
-    def __init__(self, turn: Turn) -> None: ...
-    def __enter__(self) -> bool: ...
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
-
-class SignalsWake:
-    def __init__(self, process_set: ProcSet, wanted: bool) -> None: ...
-    def __enter__(self) -> None: ...
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
+def call_locked(
+    lock: Lock | RLock, function: Callable[_P, _T], *args: _P.args, **none: _P.kwargs
+) -> _T: ...
+def call_while_signals_wake(
+    process_set: ProcSet, function: Callable[_P, _T], *args: _P.args, **none: _P.kwargs
+) -> _T: ...

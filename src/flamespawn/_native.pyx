@@ -5,6 +5,7 @@ Thin on purpose: convert, release the GIL, call, check. What a call promises is
 in csrc/procset.h; what to do about it is decided in `flamespawn._context`.
 """
 
+import fcntl
 import os
 import signal
 import threading
@@ -103,12 +104,13 @@ def launch(unsigned features, bytes path, list programs, list blocked, list star
     """
     Start all programs, or none.
 
-    What was started is appended to *started*, as pairs of pid and handle, because a signal handler
-    may raise before the caller has stored a result.
+    What was started is appended to *started*, as pairs of pid and `Fd`, None where there is no
+    handle, because a signal handler may raise before the caller has stored a result.
     """
     cdef procset_launch *prepared = NULL
     cdef int64_t pid = 0
     cdef procset_handle handle = PROCSET_HANDLE_INVALID
+    cdef Fd owner
     cdef int r
     check(procset_launch_open(features, path, &prepared))
     try:
@@ -125,9 +127,71 @@ def launch(unsigned features, bytes path, list programs, list blocked, list star
         check(r)
         for index in range(len(programs)):
             check(procset_launch_take(prepared, index, &pid, &handle))
-            started.append((pid, handle))
+            owner = None
+            if handle != PROCSET_HANDLE_INVALID:
+                owner = Fd()
+                owner._fd = <int> handle
+            started.append((pid, owner))
     finally:
         procset_launch_close(prepared)
+
+
+cdef class Fd:
+    """
+    The owner of a descriptor: it is closed with `close`, or when its owner is collected.
+
+    Compiled, so that no exception of a signal handler can fall between the call that opens a
+    descriptor and its owner.
+    """
+
+    cdef int _fd
+
+    def __cinit__(self, function=None, *args):
+        """Own what `function(*args)` returns, moved away from the three standard streams."""
+        self._fd = -1
+        if function is not None:
+            self._fd = function(*args)
+            if self._fd <= 2:
+                self._move()
+
+    def __dealloc__(self):
+        self.close()
+
+    cdef _move(self):
+        cdef int fd = self._fd
+        try:
+            self._fd = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
+        finally:
+            os.close(fd)
+
+    def fileno(self):
+        if self._fd < 0:
+            raise ValueError("the descriptor is closed")
+        return self._fd
+
+    def detach(self):
+        """Return the descriptor, which is the caller's from now on."""
+        cdef int fd = self.fileno()
+        self._fd = -1
+        return fd
+
+    def close(self):
+        if self._fd >= 0:
+            fd = self._fd
+            self._fd = -1
+            os.close(fd)
+
+
+def open_pipe():
+    """Return the owners of the read end and the write end of a new pipe."""
+    cdef Fd read_end = Fd()
+    cdef Fd write_end = Fd()
+    read_end._fd, write_end._fd = os.pipe()
+    if read_end._fd <= 2:
+        read_end._move()
+    if write_end._fd <= 2:
+        write_end._move()
+    return read_end, write_end
 
 
 cdef class ProcSet:
@@ -262,9 +326,10 @@ cdef class ProcSet:
         return procset_wait_handle(self._open())
 
 
-# The two classes below are compiled because CPython runs signal handlers between any two calls of
-# Python code, but not inside of compiled code, and not between the end of a compiled `__enter__`
-# and the body of the `with` statement. What they take is given back whatever a handler raises.
+# What follows is compiled because CPython runs signal handlers between any two calls of Python
+# code, but not inside of compiled code. A `with` statement in Python would not do: from 3.14 on a
+# handler may run between the end of `__enter__` and the body. What is taken here is given back
+# whatever a handler raises.
 
 
 cdef class Turn:
@@ -281,55 +346,41 @@ cdef class Turn:
         """Have a lock released when the turn becomes free, once."""
         self._batons.append(baton)
 
-
-cdef class TakenTurn:
-    """`with TakenTurn(turn) as mine:` tries to take a turn and does not block."""
-
-    cdef Turn _turn
-    cdef bint _mine
-
-    def __cinit__(self, Turn turn not None):
-        self._turn = turn
-        self._mine = False
-
-    def __enter__(self):
-        if self._turn.holder is None:
-            self._turn.holder = threading.get_ident()
-            self._mine = True
-        return self._mine
-
-    def __exit__(self, *exception):
-        if self._mine:
-            self._mine = False
-            batons = self._turn._batons
-            self._turn._batons = []
-            self._turn.holder = None
+    def call(self, function, *args):
+        """Call `function(*args)` in this turn; return False at once if somebody else has it."""
+        if self.holder is not None:
+            return False
+        self.holder = threading.get_ident()
+        try:
+            function(*args)
+        finally:
+            batons = self._batons
+            self._batons = []
+            self.holder = None
             for baton in batons:
                 baton.release()
+        return True
+
+
+def call_locked(lock, function, *args):
+    """Return `function(*args)`, called while this thread holds *lock*."""
+    lock.acquire()
+    try:
+        return function(*args)
+    finally:
+        lock.release()
 
 
 cdef object set_wakeup_fd = signal.set_wakeup_fd
 
 
-cdef class SignalsWake:
-    """Within `with SignalsWake(process_set, ...)` signals wake the set; see `_wakeup`."""
-
-    cdef object _fd
-    cdef bint _installed
-
-    def __cinit__(self, ProcSet process_set not None, bint wanted):
-        self._fd = process_set.wake_fileno() if wanted else None
-        self._installed = False
-
-    def __enter__(self):
-        if self._fd is not None:
-            previous = set_wakeup_fd(self._fd)
-            if previous == -1:
-                self._installed = True
-            else:
-                set_wakeup_fd(previous)
-
-    def __exit__(self, *exception):
-        if self._installed:
-            self._installed = False
-            set_wakeup_fd(-1)
+def call_while_signals_wake(ProcSet process_set not None, function, *args):
+    """Return `function(*args)`; meanwhile signals wake the set. See `flamespawn._wakeup`."""
+    previous = set_wakeup_fd(process_set.wake_fileno())
+    if previous != -1:
+        set_wakeup_fd(previous)
+        return function(*args)
+    try:
+        return function(*args)
+    finally:
+        set_wakeup_fd(-1)

@@ -8,11 +8,13 @@ no copy for as long as nobody writes to it.
 
 from __future__ import annotations
 
+import collections
 import marshal
 import mmap
 import os
 import pickle
 import sys
+import types
 from collections.abc import Callable, Sequence
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
@@ -28,6 +30,8 @@ _OUT_OF_BAND_FROM = 4 * mmap.PAGESIZE
 # What torch says in a pickle that can be loaded once only: CUDA memory that is handed over, and
 # files in shared memory whose count of users the pickle has already raised.
 _CONSUMED_BY_LOADING = (b"rebuild_cuda_tensor", b"rebuild_event", b"rebuild_storage_filename")
+
+_PLAIN = {str, bytes, int, float, bool, type(None), types.CodeType}
 
 # What is read at a time to look for a word.
 _CHUNK = 1 << 24
@@ -57,12 +61,16 @@ def _dump(value: object, file: BinaryIO, buffer_callback: Callable[[Any], object
 
 
 def _is_plain(value: Any) -> bool:
-    """Return whether a fresh interpreter can read *value* without having imported anything."""
-    try:
-        marshal.dumps(value)
-    except ValueError:
-        return False
-    return True
+    """
+    Return whether a fresh interpreter can read *value* without having imported anything.
+
+    What `marshal` takes is more: of an array it makes bytes.
+    """
+    if type(value) is dict:
+        return all(map(_is_plain, value.items()))
+    if type(value) in {list, tuple}:
+        return all(map(_is_plain, value))
+    return type(value) in _PLAIN
 
 
 class Payload:
@@ -88,7 +96,8 @@ class Payload:
         self._named = parts
         self._value = tuple(parts.values()) if whole is None else whole
         self._spawning = _Spawning()
-        self.fd = anonymous_file("flamespawn")
+        self._file = anonymous_file("flamespawn")
+        self.fd = self._file.fileno()
         try:
             self.parts = [self._append_pickle()]
             # Without torch in the launcher there are no such objects.
@@ -107,9 +116,7 @@ class Payload:
         return os.lseek(self.fd, 0, os.SEEK_END)
 
     def close(self) -> None:
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
+        self._file.close()
 
     def seal_with(self, header: dict[str, Any]) -> tuple[int, int]:
         """Append the header, after which nothing can be changed; return its place and size."""
@@ -130,21 +137,24 @@ class Payload:
     def _append_pickle(self) -> tuple[int, int, list[tuple[int, int]]]:
         """Write one pickle and its buffers; return where they are."""
         start = self.size
-        buffers: list[pickle.PickleBuffer] = []
-        with open(self.fd, "ab", closefd=False) as file:
-            self._pickle_to(file, buffers)
-            size = file.tell() - start
-        return start, size, [self._append_buffer(buffer) for buffer in buffers]
+        buffers: list[memoryview] = []
+        try:
+            with open(self.fd, "ab", closefd=False) as file:
+                self._pickle_to(file, buffers)
+                size = file.tell() - start
+            return start, size, [self._append_buffer(buffer) for buffer in buffers]
+        finally:
+            # Nobody can resize what they belong to, and an error would keep them with its frames.
+            for buffer in buffers:
+                buffer.release()
 
-    def _pickle_to(self, file: BinaryIO, buffers: list[pickle.PickleBuffer]) -> None:
+    def _pickle_to(self, file: BinaryIO, buffers: list[memoryview]) -> None:
         def keep_in_band(buffer: pickle.PickleBuffer) -> bool:
-            try:
-                large = buffer.raw().nbytes >= _OUT_OF_BAND_FROM
-            except BufferError:
+            content = buffer.raw()
+            if content.nbytes < _OUT_OF_BAND_FROM:
                 return True
-            if large:
-                buffers.append(buffer)
-            return not large
+            buffers.append(content)
+            return False
 
         with _multiprocessing.spawning(self._spawning):
             try:
@@ -178,9 +188,30 @@ class Payload:
                 return True
         return False
 
-    def _append_buffer(self, buffer: pickle.PickleBuffer) -> tuple[int, int]:
+    def refers_to(self, module: str) -> bool:
+        """Return whether the first pickle names something that is defined in *module*."""
+        if not self.mentions([module.encode()]):
+            return False
+        import pickletools  # noqa: PLC0415 - it is large, and hardly ever needed
+
+        start, size, _ = self.parts[0]
+        memo: list[object] = []
+        # What has been pushed last, as far as it is a text.
+        pushed: collections.deque[object] = collections.deque([None, None], maxlen=2)
+        for opcode, argument, _ in pickletools.genops(os.pread(self.fd, size, start)):
+            if opcode.name == "STACK_GLOBAL" and pushed[0] == module:
+                return True
+            if opcode.name == "MEMOIZE":
+                memo.append(pushed[1])
+            elif opcode.name in {"BINGET", "LONG_BINGET"}:
+                pushed.append(memo[argument or 0])
+            elif opcode.name != "FRAME":
+                pushed.append(argument if isinstance(argument, str) else None)
+        return False
+
+    def _append_buffer(self, buffer: memoryview) -> tuple[int, int]:
         start = -(-self.size // mmap.PAGESIZE) * mmap.PAGESIZE
         os.ftruncate(self.fd, start)
-        with open(self.fd, "ab", closefd=False) as file, buffer.raw() as content:
-            file.write(content)
-            return start, content.nbytes
+        with open(self.fd, "ab", closefd=False) as file:
+            file.write(buffer)
+        return start, buffer.nbytes

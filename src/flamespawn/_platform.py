@@ -10,7 +10,6 @@ import tempfile
 
 from flamespawn import _native
 
-_LAST_STANDARD = 2
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108 - the files have no names there
 # `fcntl` has the names only where the C library that Python was built with had them.
 _ADD_SEALS = 1033
@@ -30,15 +29,6 @@ def signal_name(number: int) -> str:
         return f"<Unknown signal {number}>"
 
 
-def above_standard(fd: int) -> int:
-    """Return *fd*, moved out of the way of the three standard streams if one of them is closed."""
-    if fd > _LAST_STANDARD:
-        return fd
-    moved: int = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _LAST_STANDARD + 1)
-    os.close(fd)
-    return moved
-
-
 @functools.cache
 def has_memfd() -> bool:
     """Return whether there are files in memory that can be sealed (Linux 3.17, memfd_create)."""
@@ -50,13 +40,13 @@ def has_memfd() -> bool:
     return True
 
 
-def anonymous_file(name: str) -> int:
-    """Return the descriptor of a new, empty file that has no name anywhere and can be mapped."""
+def anonymous_file(name: str) -> _native.Fd:
+    """Return the owner of a new, empty file that has no name anywhere and can be mapped."""
     if has_memfd():
-        return above_standard(os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING))
+        return _native.Fd(os.memfd_create, name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     in_memory = os.access(_SHARED_MEMORY, os.W_OK)
     with tempfile.TemporaryFile(dir=_SHARED_MEMORY if in_memory else None) as file:
-        return above_standard(os.dup(file.fileno()))
+        return _native.Fd(os.dup, file.fileno())
 
 
 def seal(fd: int) -> None:

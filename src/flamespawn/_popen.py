@@ -5,36 +5,35 @@ from __future__ import annotations
 import os
 import resource
 import signal
-from multiprocessing import popen_fork, util
+import threading
+from multiprocessing import popen_fork
 from typing import Any
 
 from flamespawn import _multiprocessing
+from flamespawn._native import Fd, open_pipe
+
+# A thread that has been told needs no more than the GIL, for which it may have to wait.
+_COLLECTING_TIME = 1.0
 
 
 class LauncherPipe:
-    """
-    A pipe that nobody writes to: its read end tells ranks that the launcher is gone.
+    """A pipe that nobody writes to: its read end tells ranks that the launcher is gone."""
 
-    Attributes:
-        read_end: what ranks inherit.
-    """
-
-    def __init__(self, read_end: int, write_end: int) -> None:
-        self.read_end = read_end
-        self._close_read_end = util.Finalize(self, os.close, args=(read_end,))
-        util.Finalize(self, os.close, args=(write_end,))
-        self._write_end = write_end
+    def __init__(self) -> None:
+        self._read_end, self._write_end = open_pipe()
         # A process that is forked later is not the launcher, however long it lives.
         _multiprocessing.call_after_fork(self, LauncherPipe._close_in_fork)
 
+    def fileno(self) -> int:
+        """Return what ranks inherit."""
+        return self._read_end.fileno()
+
     def close_read_end(self) -> None:
         """Only the ranks have it from now on."""
-        self._close_read_end()
+        self._read_end.close()
 
     def _close_in_fork(self) -> None:
-        if self._write_end >= 0:
-            os.close(self._write_end)
-            self._write_end = -1
+        self._write_end.close()
 
 
 class Popen(popen_fork.Popen):
@@ -43,12 +42,11 @@ class Popen(popen_fork.Popen):
 
     Args:
         pid: its process id.
-        handle: its pidfd, or -1; owned.
-        sentinel: what becomes readable when it ends, where there is no handle, or -1; owned.
+        handle: its pidfd, or None.
+        sentinel: what becomes readable when it ends, where there is no handle.
         pipe: kept open for as long as this object lives.
 
     Attributes:
-        usage: its resource usage, if this object has collected it.
         core_dumped: whether it did, as far as this object knows.
         is_unknown: whether somebody else has collected its exit status and does not tell.
 
@@ -58,18 +56,23 @@ class Popen(popen_fork.Popen):
 
     method = "spawn"
 
-    def __init__(self, pid: int, handle: int, sentinel: int, pipe: LauncherPipe) -> None:
+    def __init__(
+        self, pid: int, handle: Fd | None, sentinel: Fd | None, pipe: LauncherPipe
+    ) -> None:
         # Not super(): that one starts a process.
         self.pid = pid
         self.returncode: int | None = None
-        self.usage: resource.struct_rusage | None = None
+        self._usage: resource.struct_rusage | None = None
+        self._collecting = threading.RLock()
         self.is_unknown = False
         self.core_dumped = False
-        self.sentinel = handle if handle >= 0 else sentinel
+        self._is_collected = False
+        owner = handle or sentinel
+        assert owner is not None, "the launcher has made one of the two"  # noqa: S101
+        self.sentinel = owner.fileno()
+        self.finalizer: Any = owner.close
         self._handle = handle
         self._pipe: LauncherPipe | None = pipe
-        fds = [fd for fd in (handle, sentinel) if fd >= 0]
-        self.finalizer = _multiprocessing.close_when_collected(self, fds)
 
     def poll(self, flag: int = os.WNOHANG) -> int | None:
         if self.returncode is None:
@@ -80,16 +83,30 @@ class Popen(popen_fork.Popen):
             if found is not None:
                 exited = found.si_code == os.CLD_EXITED
                 self.core_dumped = found.si_code == os.CLD_DUMPED
+                self._is_collected = False
                 self.returncode = found.si_status if exited else -found.si_status
-                self._collect()
+        if self.returncode is not None and not self._is_collected:
+            self._collect()
         return self.returncode
 
     def _collect(self) -> None:
-        try:
-            _, _, self.usage = os.wait4(self.pid, os.WNOHANG)
-        except ChildProcessError:
-            # A context has been faster; it has the usage.
-            return
+        # Recursive, because a signal handler may come back to it.
+        with self._collecting:
+            try:
+                _, _, self._usage = os.wait4(self.pid, os.WNOHANG)
+            except ChildProcessError:
+                # A context has been faster; it has the usage.
+                self._is_collected = True
+                return
+            self._is_collected = True
+
+    @property
+    def usage(self) -> resource.struct_rusage | None:
+        """Its resource usage, if this object has collected it."""
+        # Another thread may have been told by the kernel, and not yet have been able to say so.
+        if self._collecting.acquire(timeout=_COLLECTING_TIME):
+            self._collecting.release()
+        return self._usage
 
     def _collected_elsewhere(self) -> int:
         """Return the exit code that another thread has collected, or 255 if nobody tells."""
@@ -99,22 +116,12 @@ class Popen(popen_fork.Popen):
             code = self.returncode = _multiprocessing.UNKNOWN_EXIT_CODE
         return code
 
-    def wait(self, timeout: float | None = None) -> int | None:
-        if self.returncode is None:
-            from multiprocessing.connection import wait  # noqa: PLC0415 - as in the base class
-
-            if not wait([self.sentinel], timeout):
-                return None
-            # The sentinel can be a little earlier than the kernel's last word.
-            return self.poll(os.WNOHANG if timeout == 0 else 0)
-        return self.returncode
-
     def _send_signal(self, sig: int) -> None:
         if self.returncode is not None:
             return
         try:
-            if self._handle >= 0 and hasattr(signal, "pidfd_send_signal"):
-                signal.pidfd_send_signal(self._handle, sig)
+            if self._handle is not None and hasattr(signal, "pidfd_send_signal"):
+                signal.pidfd_send_signal(self._handle.fileno(), sig)
             else:
                 # Not reaped by anybody that we know of, so the pid is still its own.
                 os.kill(self.pid, sig)

@@ -8,7 +8,6 @@ from a buffer that the context fills while it waits, so neither ever blocks.
 
 from __future__ import annotations
 
-import os
 import pickle
 import queue
 import struct
@@ -16,6 +15,7 @@ import time
 from typing import Any, Protocol
 
 from flamespawn import _multiprocessing
+from flamespawn._native import Fd
 from flamespawn._report import (
     MAX_BODY,
     CorruptReportError,
@@ -77,10 +77,11 @@ class ReportQueue:
     must_report = True
     asked_at_end = False
 
-    def __init__(self, fd: int) -> None:
-        self.fd = fd
+    def __init__(self, pipe: Fd) -> None:
+        self.fd = pipe.fileno()
+        self._pipe = pipe
         # A rank that is stuck in a long report must not keep the launcher from exiting.
-        self._close_fd = _multiprocessing.close_at_exit(self, fd)
+        self._close_pipe = _multiprocessing.call_at_exit(self, pipe.close)
         self.clean = False
         self._parsed = 0
         self.buffer = bytearray()
@@ -129,12 +130,12 @@ class ReportQueue:
 
     def close(self) -> None:
         self.fd = -1
-        self._close_fd()
+        self._close_pipe()
 
     def close_in_fork(self) -> None:
         """Let go of the copy that a forked process has."""
         if self.fd >= 0:
-            os.close(self.fd)
+            self._pipe.close()
             self.fd = -1
 
 
@@ -204,6 +205,7 @@ class ForeignQueue:
 
     def _fail_with(self, error: object) -> None:
         self.clean = False
+        self.is_leaving = True
         self.final = Failed(
             rank=-1,
             pid=-1,

@@ -51,12 +51,7 @@ def call(fn: Callable[..., object], rank: int, args: Sequence[Any], report: Repo
     try:
         fn(rank, *args)
     except SystemExit as error:
-        code, message = _exit_code(error)
-        if message:
-            sys.stderr.write(f"{message}\n")
-        if code and os.getpid() == pid:
-            tell(report.exiting, code, message)
-        return code
+        return exit(error, report if os.getpid() == pid else None)
     except BaseException as error:  # noqa: BLE001 - the launcher is to know all of them
         # Without the frame of this function, which nobody wants to see.
         error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
@@ -74,12 +69,14 @@ def tell(report: Callable[..., None], *args: object) -> None:
 
 def fail(report: ReportWriter, error: BaseException) -> int:
     """Report a failure and return the exit code that goes with it."""
+    interrupted = isinstance(error, KeyboardInterrupt)
     try:
         report.failed(error)
     except OSError:
         # The launcher is gone, or fn has closed the pipe: say it where somebody may see it.
-        show(error)
-    return _INTERRUPTED if isinstance(error, KeyboardInterrupt) else 1
+        if not interrupted:
+            show(error)
+    return _INTERRUPTED if interrupted else 1
 
 
 def show(error: BaseException) -> int:
@@ -90,11 +87,25 @@ def show(error: BaseException) -> int:
     return 1
 
 
+def exit(error: SystemExit, report: ReportWriter | None) -> int:  # noqa: A001 - its name everywhere
+    """Report an exit, if there is somewhere to report to; print its message; return its code."""
+    code, message = _exit_code(error)
+    if code and report is not None:
+        tell(report.exiting, code, message)
+    if message and sys.stderr is not None:
+        try:
+            sys.stderr.write(f"{message}\n")
+        except (OSError, ValueError):
+            # As the interpreter has it.
+            return code
+    return code
+
+
 def _exit_code(error: SystemExit) -> tuple[int, str]:
     """Return the exit code and the message that the interpreter makes of a SystemExit."""
     if error.code is None:
         return 0, ""
     if isinstance(error.code, int):
-        # The system keeps the low eight bits.
-        return error.code & 0xFF, ""
+        # The system keeps the low eight bits, if it is a number that fits somewhere at all.
+        return error.code & 0xFF if -(1 << 63) <= error.code < 1 << 63 else 255, ""
     return 1, str(error.code)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -11,8 +10,8 @@ from flamespawn import _multiprocessing, _rank
 from flamespawn._context import ProcessContext
 from flamespawn._launch import Launch
 from flamespawn._mp_context import SpawnProcess
+from flamespawn._native import Fd, open_pipe
 from flamespawn._payload import Payload
-from flamespawn._platform import above_standard
 from flamespawn._queues import ReportQueue
 from flamespawn._teardown import REAP_TIME
 
@@ -36,9 +35,9 @@ class Start:
         """Start *nprocs* ranks. When it raises, `undo` is to be called."""
         raise NotImplementedError
 
-    def _open_report(self) -> int:
+    def _open_report(self) -> Fd:
         """Open the report pipe of the next rank; return its write end."""
-        read_end, write_end = (above_standard(fd) for fd in os.pipe())
+        read_end, write_end = open_pipe()
         queue = ReportQueue(read_end)
         # A sibling that is forked later must not hold what belongs to the launcher.
         _multiprocessing.call_after_fork(queue, ReportQueue.close_in_fork)
@@ -99,7 +98,7 @@ class FreshStart(Start):
         super().__init__(fn, args, daemon=daemon)
         self._full_exit = full_exit
         self._launch: Launch | None = None
-        self._reports: list[int] = []
+        self._reports: list[Fd] = []
 
     def start(self, nprocs: int) -> None:
         payload = Payload({"fn": self._fn, "args": self._args}, count=nprocs)
@@ -113,8 +112,9 @@ class FreshStart(Start):
             self._adopt()
         finally:
             payload.close()
-            while self._reports:
-                os.close(self._reports.pop())
+            # Only the ranks have these from now on.
+            for write_end in self._reports:
+                write_end.close()
 
     def undo(self) -> None:
         self._adopt()
@@ -134,13 +134,13 @@ class FreshStart(Start):
         Raises:
             TypeError: so it is.
         """
-        if _multiprocessing.main_can_be_imported() or not payload.mentions([b"__main__"]):
+        if _multiprocessing.main_can_be_imported() or not payload.refers_to("__main__"):
             return
         in_main = getattr(self._fn, "__module__", None) == "__main__"
-        what = f"fn ({self._fn!r})" if in_main else "something in args"
+        what = f"fn ({self._fn!r})" if in_main else "something in fn or args"
         msg = (
             f"{what} is defined in a main module that ranks cannot import, such as an interactive "
-            "session or `python -c`: put it into a module of its own, "
+            "session, `python -c` or a `__main__.py`: put it into a module of its own, "
             'or use start_processes(..., start_method="fork")'
         )
         raise TypeError(msg)

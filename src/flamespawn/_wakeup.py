@@ -12,16 +12,25 @@ that needs it.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
 
-from flamespawn._native import ProcSet, SignalsWake
+from flamespawn._native import ProcSet, call_while_signals_wake
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
-def signals_wake(process_set: ProcSet) -> SignalsWake:
+def call_interruptibly(
+    process_set: ProcSet, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+) -> T:
     """
-    Return a context manager in which any signal with a Python handler wakes `process_set.wait`.
+    Call a function; any signal with a Python handler wakes a `process_set.wait` that it makes.
 
     A descriptor that somebody else has set, such as an asyncio loop's, is put back at once: its
     bytes mean something to its owner. Then a signal still interrupts the wait, but for the holes
     above.
     """
-    return SignalsWake(process_set, threading.get_ident() == threading.main_thread().ident)
+    if threading.get_ident() == threading.main_thread().ident:
+        return call_while_signals_wake(process_set, function, *args, **kwargs)
+    return function(*args, **kwargs)

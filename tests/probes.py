@@ -1,0 +1,190 @@
+"""What a new process sees of itself, when `multiprocessing` starts it and when flamespawn does."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from typing import Any
+
+import flamespawn
+
+SECONDS = 60
+
+# Puts the tests' modules in the path of a launcher, whatever its options, at run time.
+_HERE = os.path.dirname(__file__)
+IMPORT = f"""import sys
+if {_HERE!r} not in sys.path:
+    sys.path.insert(0, {_HERE!r})
+import jobs, probes, flamespawn
+"""
+
+
+def write_view(rank: int, path: str, probe: Callable[..., object], *args: object) -> None:
+    view = json.dumps(probe(*args))
+    with open(path, "w") as file:
+        file.write(view)
+
+
+def views(probe: Callable[..., object], *args: object) -> dict[str, Any]:
+    """Return what `probe(*args)` returns in each kind of new process; None where it cannot run."""
+
+    def run_process(context: Any, path: str) -> None:
+        process = context.Process(target=write_view, args=(0, path, probe, *args))
+        process.start()
+        process.join()
+
+    ways = {
+        "multiprocessing": lambda path: run_process(multiprocessing.get_context("spawn"), path),
+        "get_context": lambda path: run_process(flamespawn.get_context(), path),
+        "spawn": lambda path: flamespawn.spawn(write_view, (path, probe, *args)),
+    }
+    result = {}
+    for name, way in ways.items():
+        with tempfile.NamedTemporaryFile("r") as file:
+            way(file.name)
+            result[name] = json.loads(file.read() or "null")
+    return result
+
+
+def print_views(probe: Callable[..., object], *args: object) -> None:
+    print(json.dumps(views(probe, *args)))
+
+
+def printed(launcher: subprocess.Popen[str], *, silent: bool = True) -> Any:
+    """Return what a launcher has printed as JSON before it ended well."""
+    out, err = launcher.communicate(timeout=SECONDS)
+    assert launcher.returncode == 0, err
+    assert not (silent and err), err
+    return json.loads(out)
+
+
+def one_view(launcher: subprocess.Popen[str], *, silent: bool = True) -> Any:
+    """Return what all processes of `print_views` have seen; it must be the same."""
+    seen = printed(launcher, silent=silent)
+    assert seen["spawn"] == seen["get_context"] == seen["multiprocessing"]
+    return seen["spawn"]
+
+
+def without_handles() -> None:
+    """Make this launcher what the fixture `mechanism` makes of the tests' own."""
+    from flamespawn import _context, _launch
+
+    _context.features = _launch.features = lambda: 0
+
+
+# ------------------------------------------------------------------------------------------ probes
+
+
+def interpreter() -> dict[str, Any]:
+    return {
+        "flags": repr(sys.flags),
+        "xoptions": sys._xoptions,
+        "warnoptions": sys.warnoptions,
+        "path": sys.path,
+        "argv": arguments(),
+        "encodings": [sys.getfilesystemencoding(), sys.stdout and sys.stdout.encoding],
+        "executable": sys.executable,
+        "prefix": sys.prefix,
+    }
+
+
+def surroundings() -> dict[str, Any]:
+    umask = os.umask(0)
+    os.umask(umask)
+    return {
+        "cwd": os.getcwd(),
+        "environ": dict(os.environ),
+        "umask": umask,
+        "stdin": [sys.stdin.read(), os.readlink(f"/proc/self/fd/{sys.stdin.fileno()}")],
+        "niceness": os.nice(0),
+        "group": os.getpgid(0) == os.getpgid(os.getppid()),
+        "session": os.getsid(0) == os.getsid(os.getppid()),
+    }
+
+
+def signals() -> dict[str, list[int]]:
+    """Return the numbers of the signals that are blocked and that are ignored."""
+    with open("/proc/self/status") as file:
+        fields = dict(line.split(":\t", 1) for line in file)
+    masks = {name: int(fields[name], 16) for name in ("SigBlk", "SigIgn")}
+    return {
+        name: [number for number in range(1, 65) if mask >> (number - 1) & 1]
+        for name, mask in masks.items()
+    }
+
+
+def descriptors() -> dict[str, bool]:
+    """Return what each descriptor above the standard ones is, and whether it is inheritable."""
+    result = {}
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            if int(name) > 2:
+                result[os.readlink(f"/proc/self/fd/{name}")] = os.get_inheritable(int(name))
+        except OSError:  # the descriptor of the listing itself
+            continue
+    return result
+
+
+def arguments() -> list[str]:
+    return [repr(word) for word in sys.argv]
+
+
+def strings_in_path() -> list[str]:
+    return [entry for entry in sys.path if isinstance(entry, str)]
+
+
+def who_am_i() -> dict[str, Any]:
+    """Return what `multiprocessing` says about this process, whatever its way of being started."""
+    me = multiprocessing.current_process()
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    return {
+        "name": me.name.rstrip("0123456789"),
+        "daemon": me.daemon,
+        "authkey": me.authkey.hex(),
+        "pid": me.pid == os.getpid(),
+        "identity": len(me._identity),
+        "alive": me.is_alive(),
+        "exitcode": me.exitcode,
+        "parent": [parent.name, parent.pid == os.getppid(), parent.is_alive()],
+        "children": multiprocessing.active_children(),
+        "start_method": multiprocessing.get_start_method(),
+        "inheriting": getattr(me, "_inheriting", False),
+        "loader": type(multiprocessing.__spec__.loader).__name__,
+    }
+
+
+def names() -> list[Any]:
+    me = multiprocessing.current_process()
+    return [me.name, me.daemon, list(me._identity), me.pid]
+
+
+def log() -> dict[str, Any]:
+    logger = multiprocessing.get_logger()
+    return {
+        "level": [logger.level, logger.getEffectiveLevel()],
+        "handlers": [type(handler).__name__ for handler in logger.handlers],
+        "to_stderr": multiprocessing.util._log_to_stderr,
+    }
+
+
+def make_shared_memory(size: int) -> str:
+    from multiprocessing.shared_memory import SharedMemory
+
+    memory = SharedMemory(create=True, size=size)
+    memory.buf[:size] = bytes(range(size))
+    memory.close()
+    return memory.name
+
+
+def attach_shared_memory(name: str) -> int:
+    from multiprocessing.shared_memory import SharedMemory
+
+    memory = SharedMemory(name)
+    memory.close()
+    return memory.size
