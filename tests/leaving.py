@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import bz2
-import codecs
 import ctypes
 import fcntl
 import gzip
@@ -17,11 +16,9 @@ import multiprocessing.util
 import os
 import signal
 import sys
-import tempfile
 import termios
 import threading
 import weakref
-import zipfile
 from typing import Any, NoReturn
 
 import jobs
@@ -146,34 +143,15 @@ def keeps_an_object(rank: int) -> None:
     KEPT.append(Kept())
 
 
-def keeps_files(rank: int) -> None:
-    """Leave files open that hold something, in each way that files are written."""
-    folder = tempfile.mkdtemp()
-    KEPT.append([
-        open(f"{folder}/text", "w"),
-        open(f"{folder}/binary", "wb"),
-        open(f"{folder}/both", "w+b"),
-        gzip.open(f"{folder}/gzip", "wb"),
-        gzip.open(f"{folder}/text.gzip", "wt"),
-        bz2.open(f"{folder}/bz2", "wb"),
-        lzma.open(f"{folder}/xz", "wb"),
-        codecs.open(f"{folder}/codecs", "w", "utf-8"),
-        zipfile.ZipFile(f"{folder}/zip", "w"),
-    ])
-    for file in KEPT[0]:
-        if isinstance(file, zipfile.ZipFile):
-            file.writestr("name", "content")
-        else:
-            text = isinstance(file, (io.TextIOBase, codecs.StreamReaderWriter))
-            file.write("content" if text else b"content")
-    print(folder)
-
-
-def keeps_temporary_files(rank: int) -> None:
-    KEPT.append(tempfile.NamedTemporaryFile())
-    KEPT.append(tempfile.TemporaryDirectory())
-    print(KEPT[0].name)
-    print(KEPT[1].name)
+def keeps_files(rank: int, folder: str) -> None:
+    """Leave files open that hold something, of each kind that there is."""
+    for way in (open, gzip.open, bz2.open, lzma.open):
+        KEPT.append(way(f"{folder}/{way.__module__}.text", "wt"))
+        KEPT[-1].write("content")
+        KEPT.append(way(f"{folder}/{way.__module__}", "wb"))
+        KEPT[-1].write(b"content")
+    KEPT.append(open(f"{folder}/both", "w+b"))  # noqa: SIM115 - that is the point
+    KEPT[-1].write(b"content")
 
 
 def is_stuck_in_a_pipe(rank: int) -> None:

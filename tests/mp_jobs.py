@@ -182,9 +182,11 @@ def wait_for_end_of_parent(pipe: Connection) -> None:
     pipe.send((parent.is_alive(), parent.pid))
 
 
-def start_two_and_die(pipe: Connection, context: Any, other: Connection) -> None:
+def start_two_and_die(pipe: Connection, context: Any, other: Connection, method: str) -> None:
     """Leave an orphan, and another one that was started later and outlives it."""
     context.Process(target=wait_for_end_of_parent, args=(pipe,)).start()
+    wait_for(pipe)
+    context = context.get_context(None if method == "same" else method)
     context.Process(target=announce_and_wait, args=(other,)).start()
     wait_for(pipe)
     os._exit(0)

@@ -135,8 +135,10 @@ def test_the_surroundings(
     assert seen["session"]
 
 
-@pytest.mark.parametrize("locale", ["C", "POSIX", "C.UTF-8", "no such locale"])
-@pytest.mark.parametrize("coerce", ["0", "1"])
+@pytest.mark.parametrize(
+    ("locale", "coerce"),
+    [("C", "0"), ("C", "1"), ("POSIX", "0"), ("C.UTF-8", "0"), ("no such locale", "1")],
+)
 def test_any_locale(locale: str, coerce: str, tmp_path: Path, run_command: RunCommand) -> None:
     """Words and paths that are not ASCII arrive in any locale, and bytes that are no text too."""
     folder = tmp_path / "\u00f6\u4e16"

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import json
+import lzma
 import multiprocessing
 import re
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -225,16 +229,30 @@ def test_a_failure_with_full_exit(leave: Leave) -> None:
 # ---------------------------------------------------------------------------------- what is left
 
 
-@pytest.mark.parametrize("name", ["keeps_files", "keeps_temporary_files"])
-def test_files_that_are_left_open(name: str, leave: Leave) -> None:
-    """What a file holds that nobody has closed is written, and temporary files are removed."""
-    folders = [[Path(line) for line in end.out] for end in leave(name)]
+@pytest.mark.parametrize("way", OURS)
+def test_files_that_are_left_open(way: str, tmp_path: Path) -> None:
+    """What nobody has closed is written all the same, with the end that its format needs."""
+    if way == "spawn":
+        flamespawn.spawn(leaving.keeps_files, (str(tmp_path),))
+    else:
+        process: Any = flamespawn.get_context().Process(
+            target=leaving.keeps_files, args=(0, str(tmp_path))
+        )
+        process.start()
+        process.join()
 
-    theirs, *ours = [
-        {file.name: read(file) for folder in lines for file in folder.glob("*")}
-        for lines in folders
-    ]
-    assert ours == [theirs] * 2
+    openers = {"gzip": gzip.open, "bz2": bz2.open, "lzma": lzma.open}
+    contents = {}
+    for path in tmp_path.iterdir():
+        with openers.get(path.stem, open)(path, "rb") as file:
+            contents[path.name] = file.read()
+    assert len(contents) == 9
+    assert set(contents.values()) == {b"content"}
+
+
+def test_a_thread_that_is_stuck(leave: Leave) -> None:
+    """A daemon thread in the middle of writing to a pipe does not keep a rank from ending."""
+    assert leave("is_stuck_in_a_pipe") == [End(["fn"], "")] * 3
 
 
 TO_FULL_DEVICE = ("sh", "-c", 'exec "$@" >/dev/full', "sh")
@@ -266,7 +284,7 @@ def test_a_queue_is_flushed(mechanism: str) -> None:
     queue.join_thread()
 
 
-VALUES = [None, 0, True, False, 5, 255, 256, 257, -1, -9, 2**40, 2**70, "", "text", 1.5]
+VALUES = [None, 0, True, 5, 256, 257, -1, 2**40, 2**70, "text", 1.5]
 
 
 @pytest.mark.parametrize("value", VALUES, ids=repr)

@@ -72,10 +72,16 @@ TYPES = [True, 3, True, 42]
 
 
 @pytest.mark.parametrize(
-    "name",
-    ["script.py", "my script.py", "\u00e4\u4e16\u754c.py", "a.b.py", "tool", "tool.txt", "win.pyw"],
+    ("name", "relative"),
+    [
+        ("script.py", True),
+        ("my script.py", False),
+        ("\u00e4\u4e16\u754c.py", True),
+        ("a.b.pyw", False),
+        ("tool", True),
+        ("tool.txt", False),
+    ],
 )
-@pytest.mark.parametrize("relative", [False, True], ids=["absolute", "relative"])
 def test_a_script_is_the_main_module(
     name: str, relative: bool, tmp_path: Path, run_command: RunCommand
 ) -> None:
@@ -181,37 +187,58 @@ os.remove(name)
     assert second == "app/__main__.py"
 
 
-@pytest.mark.parametrize("kind", SESSIONS)
-@pytest.mark.parametrize(
-    ("call", "what"),
-    [
-        ("flamespawn.spawn(fn)", r"fn (<function fn at "),
-        ("flamespawn.spawn(jobs.nothing, ([Thing()],), 2)", "something in fn or args"),
-        ("flamespawn.spawn(functools.partial(jobs.nothing, fn))", "something in fn or args"),
-    ],
-    ids=["fn", "object", "partial"],
-)
-def test_a_session_is_told_what_cannot_work(
-    kind: str, call: str, what: str, tmp_path: Path, run_command: RunCommand
-) -> None:
-    """What is defined in a main module that is in no file is refused before anything starts."""
-    code = f"""\
+REFUSED = """\
 import functools, flamespawn, jobs, multiprocessing
 class Thing: pass
 
 def fn(rank): print('started')
 
-try: {call}
+try: flamespawn.spawn(fn)
 except TypeError as error: print(error)
 
-print(multiprocessing.process._children)
-"""
-    out, _ = run_session(run_command, kind, code, tmp_path)
+try: flamespawn.spawn(jobs.nothing, ([Thing()],), 2)
+except TypeError as error: print(error)
 
-    message, children = out.splitlines()
-    assert message.startswith(what)
-    assert "is defined in a main module that ranks cannot import" in message
-    assert children == "set()"
+try: flamespawn.spawn(functools.partial(jobs.nothing, fn))
+except TypeError as error: print(error)
+
+print(multiprocessing.active_children())
+"""
+
+
+def check_refusal(out: str) -> None:
+    first, *others, children = out.splitlines()
+    assert first.startswith("fn (<function fn at ")
+    assert all(line.startswith("something in fn or args") for line in others)
+    for line in (first, *others):
+        assert "is defined in a main module that ranks cannot import" in line
+    assert (len(others), children) == (2, "[]")
+
+
+@pytest.mark.parametrize("kind", SESSIONS)
+def test_a_session_is_told_what_cannot_work(
+    kind: str, tmp_path: Path, run_command: RunCommand
+) -> None:
+    """What is defined in a main module that is in no file is refused before anything starts."""
+    out, _ = run_session(run_command, kind, REFUSED, tmp_path)
+
+    check_refusal(out)
+
+
+@pytest.mark.parametrize("kind", ["package", "folder"])
+def test_a_main_of_its_own_is_told_what_cannot_work(
+    kind: str, tmp_path: Path, run_command: RunCommand
+) -> None:
+    """The same holds for what is defined in __main__.py, which no rank runs again."""
+    folder = tmp_path / "app"
+    folder.mkdir()
+    (folder / "__main__.py").write_text(REFUSED)
+
+    launcher = run_command(sys.executable, *(["-m"] * (kind == "package")), "app", cwd=tmp_path)
+    out, err = launcher.communicate(timeout=probes.SECONDS)
+
+    assert err == ""
+    check_refusal(out)
 
 
 SCRIPT_THAT_GOES = f"""{probes.IMPORT}
@@ -297,8 +324,9 @@ SENTENCE = (
 )
 
 
-@pytest.mark.parametrize("name", ["script.py", "tool"])
-@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize(
+    ("call", "name"), [*((call, "script.py") for call in CALLS), ("spawn", "tool")]
+)
 def test_a_script_without_a_guard(
     call: str, name: str, tmp_path: Path, run_command: RunCommand
 ) -> None:
@@ -365,13 +393,13 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("where", ["fn", "args"])
 @pytest.mark.parametrize(
-    "call",
+    ("call", "where"),
     [
-        "flamespawn.spawn(jobs.nothing)",
-        'flamespawn.start_processes(jobs.nothing, start_method="fork")',
-        "flamespawn.get_context().Process(target=print).start()",
+        ("flamespawn.spawn(jobs.nothing)", "fn"),
+        ("flamespawn.spawn(jobs.nothing)", "args"),
+        ('flamespawn.start_processes(jobs.nothing, start_method="fork")', "args"),
+        ("flamespawn.get_context().Process(target=print).start()", "args"),
     ],
 )
 def test_a_module_that_spawns_when_it_is_unpickled(

@@ -218,21 +218,25 @@ def test_a_process_of_somebody_else(either: Any, pipe: Any) -> None:
     assert process.exitcode == 5
 
 
-@pytest.mark.parametrize("mechanism", ["handles", "threads"], indirect=True)
 def test_join_does_not_wait_for_forks(either: Any, pipe: Any, mechanism: str) -> None:
     """A process has ended when it has, even if a fork of it lives on with its descriptors."""
     here, there = pipe
     process = either.Process(target=mp_jobs.leave_fork, args=(there,))
     process.start()
-
-    process.join()
-
-    assert (process.exitcode, process.is_alive()) == (0, False)
     there.close()
-    assert psutil.pid_exists(receive(here))
-    assert not here.poll(0)
+    fork = receive(here)
+
+    joining = threading.Thread(target=process.join)
+    joining.start()
+    joining.join(SECONDS)
+    joined = not joining.is_alive()
+
+    assert psutil.pid_exists(fork)
     here.send("go on")
     wait_for_nobody(here)
+    joining.join()
+    assert joined
+    assert (process.exitcode, process.is_alive()) == (0, False)
 
 
 def test_a_subclass_with_run(pipe: Any) -> None:
@@ -410,18 +414,20 @@ def test_daemons_have_no_children(either: Any, pipe: Any) -> None:
     assert receive(here) == "daemonic processes are not allowed to have children"
 
 
-def test_a_process_is_told_when_its_parent_ends(either: Any, pipe: Any) -> None:
+@pytest.mark.parametrize("method", ["same", "fork", "forkserver"])
+def test_a_process_is_told_when_its_parent_ends(ours: Any, pipe: Any, method: str) -> None:
     """parent_process().join() returns at the parent's end, whatever the parent started later."""
     here, there = pipe
-    other_here, other_there = either.Pipe()
-    parent = either.Process(target=mp_jobs.start_two_and_die, args=(there, either, other_there))
+    other_here, other_there = ours.Pipe()
+    parent = ours.Process(target=mp_jobs.start_two_and_die, args=(there, ours, other_there, method))
     parent.start()
     there.close()
     other_there.close()
     receive(here)
+    here.send("start the other one")
     receive(other_here)
 
-    here.send("go on")
+    here.send("die")
     parent.join()
     assert receive(here) == (False, parent.pid)
 
@@ -431,14 +437,18 @@ def test_a_process_is_told_when_its_parent_ends(either: Any, pipe: Any) -> None:
     other_here.close()
 
 
-def test_what_happens_when_a_process_ends(either: Any, tmp_path: Path, capfd: Any) -> None:
-    """Finalizers, threads and exit handlers run in the same order, and output is written."""
-    path = tmp_path / "end"
+def test_what_happens_when_a_process_ends(ours: Any, tmp_path: Path, capfd: Any) -> None:
+    """Finalizers, threads and exit handlers run as they do there, and output is written."""
+    orders = []
+    for context in (multiprocessing.get_context("spawn"), ours):
+        path = tmp_path / type(context).__module__
+        assert run(context, mp_jobs.write_at_the_end, str(path)) == 0
+        assert capfd.readouterr() == ("no newline", "")
+        orders.append(path.read_text().split())
 
-    assert run(either, mp_jobs.write_at_the_end, str(path)) == 0
-
-    assert path.read_text().split() == ["finalizer", "thread", "atexit"]
-    assert capfd.readouterr() == ("no newline", "")
+    # It is not the same in all versions of Python.
+    assert orders[0] == orders[1]
+    assert sorted(orders[1]) == ["atexit", "finalizer", "thread"]
 
 
 def test_everything_that_can_be_shared(either: Any) -> None:

@@ -184,7 +184,7 @@ import conftest, flamespawn, jobs, payloads
 
 if __name__ == "__main__":
     before = conftest.descriptors()
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, -1))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, resource.RLIM_INFINITY))
     data = bytearray(1 << 22)
     for value in (data, payloads.Handed(data)):
         try:

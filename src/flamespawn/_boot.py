@@ -23,6 +23,7 @@ MODULES = (
     "flamespawn._report_writer",
     "flamespawn._rank",
     "flamespawn._late_multiprocessing",
+    "flamespawn._leaving",
     "flamespawn._fresh",
 )
 
