@@ -212,6 +212,16 @@ def is_interrupted_later(rank: int) -> None:
     get_later(signal.SIGINT, KeyboardInterrupt())
 
 
+def is_interrupted_in_a_handler(rank: int) -> None:
+    """Get SIGINT in an exit handler, where the interpreter cannot raise what it makes of it."""
+    atexit.register(print, "handler")
+    atexit.register(interrupt)
+
+
+def interrupt() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+
+
 def get_later(signum: int, error: BaseException) -> None:
     """Get a signal, which raises an exception, while the main thread waits for another one."""
     handled = threading.Event()

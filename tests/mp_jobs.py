@@ -52,10 +52,6 @@ def wait_and_exit(pipe: Connection, code: object) -> None:
     sys.exit(code)
 
 
-def exit_at_once(code: int) -> None:
-    os._exit(code)
-
-
 def fail() -> None:
     raise ValueError("no data")
 

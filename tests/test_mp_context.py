@@ -24,7 +24,7 @@ import pytest
 import conftest
 import flamespawn
 import mp_jobs
-from flamespawn import _multiprocessing
+from flamespawn import _launch, _multiprocessing
 
 RunLauncher = Callable[..., "subprocess.Popen[str]"]
 
@@ -36,6 +36,16 @@ def either(request: pytest.FixtureRequest) -> Any:
     """Run a test with the standard library's context, and the same with ours."""
     if request.param == "multiprocessing":
         return multiprocessing.get_context("spawn")
+    return flamespawn.get_context()
+
+
+@pytest.fixture(params=["multiprocessing", "flamespawn-handles", "flamespawn-threads"])
+def either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The same, with ours also as if this system had no pidfd."""
+    if request.param == "multiprocessing":
+        return multiprocessing.get_context("spawn")
+    if request.param == "flamespawn-threads":
+        monkeypatch.setattr(_launch, "features", lambda: 0)
     return flamespawn.get_context()
 
 
@@ -88,7 +98,7 @@ def test_a_process_object_through_its_life(either: Any, pipe: Any) -> None:
     process.start()
 
     assert state() == (None, True, "started>")
-    assert process.pid == process.ident == psutil.Process(process.pid).pid
+    assert conftest.children() == {process.pid} == {process.ident}
     assert process in multiprocessing.active_children()
     assert process.join(0) is process.join(0.01) is None
     assert state() == (None, True, "started>")
@@ -173,13 +183,11 @@ def test_stopping(either: Any, pipe: Any, method: str, code: int) -> None:
     assert (process.exitcode, process.is_alive()) == (code, False)
 
 
-def test_a_sentinel_is_ready_when_the_process_has_ended(
-    either: Any, pipe: Any, mechanism: str
-) -> None:
+def test_a_sentinel_is_ready_when_the_process_has_ended(either_way: Any, pipe: Any) -> None:
     """A sentinel is ready for `wait` when its process has ended, and not before."""
     here, there = pipe
     processes = [
-        either.Process(target=target, args=(there,))
+        either_way.Process(target=target, args=(there,))
         for target in (mp_jobs.announce_and_wait, mp_jobs.nothing)
     ]
     for process in processes:
@@ -218,10 +226,10 @@ def test_a_process_of_somebody_else(either: Any, pipe: Any) -> None:
     assert process.exitcode == 5
 
 
-def test_join_does_not_wait_for_forks(either: Any, pipe: Any, mechanism: str) -> None:
+def test_join_does_not_wait_for_forks(either_way: Any, pipe: Any) -> None:
     """A process has ended when it has, even if a fork of it lives on with its descriptors."""
     here, there = pipe
-    process = either.Process(target=mp_jobs.leave_fork, args=(there,))
+    process = either_way.Process(target=mp_jobs.leave_fork, args=(there,))
     process.start()
     there.close()
     fork = receive(here)
@@ -337,14 +345,14 @@ def test_with_sigchld_ignored(ours: Any, mechanism: str) -> None:
     assert [process.exitcode for process in processes] == [255, 255]
 
 
-def test_a_signal_handler_that_raises_in_join(either: Any, pipe: Any, mechanism: str) -> None:
+def test_a_signal_handler_that_raises_in_join(either_way: Any, pipe: Any) -> None:
     """An exception of a signal handler gets out of join, and the process can be joined again."""
 
     def interrupt(signum: int, frame: object) -> None:
         raise LookupError("by the handler")
 
     here, there = pipe
-    process = either.Process(target=mp_jobs.signal_parent_when_told, args=(there,))
+    process = either_way.Process(target=mp_jobs.signal_parent_when_told, args=(there,))
     process.start()
     previous = signal.signal(signal.SIGUSR1, interrupt)
     try:

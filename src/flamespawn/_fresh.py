@@ -21,6 +21,7 @@ from flamespawn._report_writer import ReportWriter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType
     from typing import Any, NoReturn
 
@@ -69,7 +70,7 @@ def main(header: dict[str, Any]) -> NoReturn:
         code = job.run()
     except BaseException as error:  # noqa: BLE001 - whoever waits for this process is to know
         code = job.fail(error)
-    steps = exit_steps()
+    steps = job.exit_steps()
     while steps:
         try:
             while steps:
@@ -97,11 +98,14 @@ class _Rank:
         self._rank = int(options["rank"])
         self._pid = os.getpid()
         self._report = ReportWriter(int(options["report"]), self._rank)
+        self._interrupts = _Interrupts()
 
     def run(self) -> int:
         """Return the exit code."""
         try:
+            self._interrupts.keep()
             fn, args = _prepared(self._header, self._rank)
+            self._interrupts.let_go()
         except BaseException as error:
             # What was refused says itself when that was.
             if not isinstance(error, KeyboardInterrupt) and error is not _Preparation.refusal:
@@ -121,6 +125,11 @@ class _Rank:
         """Report an exit after the function; return the exit code."""
         return _rank.exit(error, self._report if self._is_rank() else None)
 
+    def exit_steps(self) -> list[Callable[[], None]]:
+        """Return what is to be done after the function; last first."""
+        last, *others = exit_steps()
+        return [last, self._interrupts.let_go, *others, self._interrupts.keep]
+
     def succeed(self) -> None:
         """Report that nothing is left to be done."""
         if self._is_rank():
@@ -129,6 +138,33 @@ class _Rank:
     def _is_rank(self) -> bool:
         """Return whether this is the rank, and not a process that the function has forked."""
         return os.getpid() == self._pid
+
+
+class _Interrupts:
+    """Keeps for later what the interpreter would print and forget: a Ctrl-C during a callback."""
+
+    def __init__(self) -> None:
+        self._one_came = False
+        self._hook = sys.unraisablehook
+
+    def keep(self) -> None:
+        if sys.unraisablehook != self._note:
+            self._hook = sys.unraisablehook
+            sys.unraisablehook = self._note
+
+    def let_go(self) -> None:
+        """Raise KeyboardInterrupt if one has come."""
+        if sys.unraisablehook == self._note:
+            sys.unraisablehook = self._hook
+        if self._one_came:
+            self._one_came = False
+            raise KeyboardInterrupt
+
+    def _note(self, unraisable: Any) -> None:
+        if issubclass(unraisable.exc_type, KeyboardInterrupt):
+            self._one_came = True
+        else:
+            self._hook(unraisable)
 
 
 class _Process:
@@ -150,6 +186,10 @@ class _Process:
     def exit(self, error: SystemExit) -> int:
         """Return the exit code of an exit outside of the function."""
         return _rank.exit(error, None)
+
+    def exit_steps(self) -> list[Callable[[], None]]:
+        """Return what is to be done after the function; last first."""
+        return exit_steps()
 
     def succeed(self) -> None:
         """Do nothing: the exit code tells."""

@@ -42,6 +42,7 @@ from flamespawn._native import Fd
 UNKNOWN_EXIT_CODE = 255
 
 _LAST_STANDARD = 2
+_TRACKER_NICENESS = 19
 
 _INSTALLED_AS = "flamespawn"
 
@@ -238,7 +239,11 @@ def tracker_fd() -> int:
     lives, so that it needs the launcher's tracker and not one of its own.
     """
     tracker: Any = multiprocessing.resource_tracker._resource_tracker
+    is_new = tracker._fd is None
     fd: int = tracker.getfd()
+    if is_new and tracker._pid is not None:
+        # It has as much to import as all of a rank, and all the time in the world.
+        os.setpriority(os.PRIO_PROCESS, tracker._pid, _TRACKER_NICENESS)
     if fd <= _LAST_STANDARD:
         # The standard streams are closed, and a rank would print into the pipe of the tracker.
         tracker._fd = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _LAST_STANDARD + 1)
