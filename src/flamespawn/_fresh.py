@@ -66,22 +66,24 @@ def main(header: dict[str, Any]) -> NoReturn:
     sys.path = header["sys_path"]
     header["fds"].extend(int(options[name]) for name in ("report", "sentinel") if name in options)
     job = _Process(header) if header["process"] else _Rank(header, options)
+    # A Ctrl-C can come between any two of the lines below.
+    steps = job.steps()
+    code = 0
     try:
-        code = job.run()
-    except BaseException as error:  # noqa: BLE001 - whoever waits for this process is to know
-        code = job.fail(error)
-    steps = job.exit_steps()
-    while steps:
-        try:
-            while steps:
-                steps.pop()()
-        except SystemExit as error:
-            # Of a signal handler, while this process waits for a thread.
-            code = job.exit(error) or code
-        except BaseException as error:  # noqa: BLE001 - as above
-            code = job.fail(error)
-    if code == 0:
-        job.succeed()
+        while steps:
+            try:
+                while steps:
+                    code = steps.pop()() or code
+            except SystemExit as error:
+                # Of a signal handler, while this process waits for a thread.
+                code = job.exit(error) or code
+            except BaseException as error:  # noqa: BLE001 - whoever waits for this is to know
+                code = job.fail(error)
+        if code == 0:
+            job.succeed()
+    except KeyboardInterrupt:
+        # One more, while the first was being reported.
+        code = _rank.INTERRUPTED
     if header["full_exit"] or os.environ.get(FULL_EXIT_VARIABLE, "0") not in {"", "0"}:
         sys.exit(code)
     leave(code)
@@ -106,11 +108,11 @@ class _Rank:
             self._interrupts.keep()
             fn, args = _prepared(self._header, self._rank)
             self._interrupts.let_go()
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - the launcher is to know all of them
             # What was refused says itself when that was.
             if not isinstance(error, KeyboardInterrupt) and error is not _Preparation.refusal:
                 error.add_note(_NOT_CALLED)
-            raise
+            return self.fail(error)
         code = _rank.call(fn, self._rank, args, self._report)
         if code == 0 and self._is_rank():
             _rank.tell(self._report.returned)
@@ -125,10 +127,10 @@ class _Rank:
         """Report an exit after the function; return the exit code."""
         return _rank.exit(error, self._report if self._is_rank() else None)
 
-    def exit_steps(self) -> list[Callable[[], None]]:
-        """Return what is to be done after the function; last first."""
+    def steps(self) -> list[Callable[[], int | None]]:
+        """Return what is to be done, last first."""
         last, *others = exit_steps()
-        return [last, self._interrupts.let_go, *others, self._interrupts.keep]
+        return [last, self._interrupts.let_go, *others, self._interrupts.keep, self.run]
 
     def succeed(self) -> None:
         """Report that nothing is left to be done."""
@@ -187,9 +189,9 @@ class _Process:
         """Return the exit code of an exit outside of the function."""
         return _rank.exit(error, None)
 
-    def exit_steps(self) -> list[Callable[[], None]]:
-        """Return what is to be done after the function; last first."""
-        return exit_steps()
+    def steps(self) -> list[Callable[[], int | None]]:
+        """Return what is to be done, last first."""
+        return [*exit_steps(), self.run]
 
     def succeed(self) -> None:
         """Do nothing: the exit code tells."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 # What a shell shows for a program that Ctrl-C has ended.
-_INTERRUPTED = 130
+INTERRUPTED = 130
 
 
 def run(fn: Callable[..., object], rank: int, args: Sequence[Any], pipe: Connection) -> None:
@@ -76,7 +76,7 @@ def fail(report: ReportWriter, error: BaseException) -> int:
         # The launcher is gone, or fn has closed the pipe: say it where somebody may see it.
         if not interrupted:
             show(error)
-    return _INTERRUPTED if interrupted else 1
+    return INTERRUPTED if interrupted else 1
 
 
 def show(error: BaseException) -> int:
