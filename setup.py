@@ -58,14 +58,15 @@ def extension(name: str, files: list[str]) -> Extension:
     )
 
 
-leaving = [file for file in sources() if Path(file).name.startswith("leave.")]
-others = [file for file in sources() if file not in leaving]
+# What the small module that every rank imports is made of.
+RANK_CONCEPTS = {"leave"}
+rank_sources = [file for file in sources() if Path(file).name.partition(".")[0] in RANK_CONCEPTS]
 
 setup(
     ext_modules=cythonize(
         [
-            extension("flamespawn._native", ["src/flamespawn/_native.pyx", *others]),
-            extension("flamespawn._leave", ["src/flamespawn/_leave.c", *leaving]),
+            extension("flamespawn._native", ["src/flamespawn/_native.pyx", *sources()]),
+            extension("flamespawn._rank_native", ["src/flamespawn/_rank_native.c", *rank_sources]),
         ],
         build_dir="build/cython",
         include_path=["src"],

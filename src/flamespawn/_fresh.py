@@ -59,7 +59,7 @@ def main(header: dict[str, Any]) -> NoReturn:
         header: what `flamespawn._launch` has written.
     """
     # Now, because the function may leave no descriptor to import it with, or no path to it.
-    from flamespawn._leave import leave
+    from flamespawn._rank_native import leave
 
     boot_code.update({name: header.pop(name) for name in ("boot", "modules")})
     options = dict(word.split("=", 1) for word in sys.argv[2:])

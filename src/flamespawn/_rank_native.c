@@ -1,5 +1,5 @@
 /*
- * Python module with one function, leave(code): see csrc/leave.h.
+ * What only a rank needs of the C library: see csrc/leave.h.
  *
  * Every rank imports it. It is C and not Cython, because a Cython module for
  * the stable ABI imports `inspect` when it is imported, which takes longer
@@ -31,13 +31,13 @@ static PyMethodDef methods[] = {
 
 static struct PyModuleDef module = {
     PyModuleDef_HEAD_INIT,
-    .m_name = "flamespawn._leave",
+    .m_name = "flamespawn._rank_native",
     .m_size = 0,
     .m_methods = methods,
 };
 
 PyMODINIT_FUNC
-PyInit__leave(void)
+PyInit__rank_native(void)
 {
     return PyModuleDef_Init(&module);
 }
