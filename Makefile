@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 TORCH := .venv-torch
+WHEELS := .venv-wheels
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
 NATIVE := $(wildcard csrc/*.c csrc/*.h src/flamespawn/*.pyx src/flamespawn/*.pxd src/flamespawn/_*.c)
@@ -108,6 +109,17 @@ wheel: | $(BIN)/python ## build a wheel for this machine into dist/
 	@$(BIN)/python -m build --outdir dist . >build/wheel.log 2>&1 || { cat build/wheel.log; exit 1; }
 	@ls dist
 
+$(WHEELS)/built: wheelhouse-ci/requirements.txt
+	@python=$$(wheelhouse-ci/find-pythons | sed -n 's/^3\.11 //p'); \
+		test -n "$$python" || { echo "missing: CPython 3.11 (pyenv install 3.11)"; exit 1; }; \
+		PYTHON=$$python CC=true sh wheelhouse-ci/check-tools && $$python -m venv --clear $(WHEELS)
+	@$(WHEELS)/bin/python $(PIP_INSTALL) -r $<
+	@touch $@
+
+.PHONY: wheel-all
+wheel-all: $(WHEELS)/built ## build the wheels for all platforms, and the sdist, into wheelhouse/
+	@$(WHEELS)/bin/python wheelhouse-ci/build_wheels.py $(TARGETS)
+
 .PHONY: clean
 clean: ## remove everything that was built
-	@rm -rf build dist $(VENV) $(TORCH) docs/_build src/*.egg-info src/flamespawn/*.so
+	@rm -rf build dist wheelhouse $(VENV) $(TORCH) $(WHEELS) docs/_build src/*.egg-info src/flamespawn/*.so

@@ -4,24 +4,54 @@ from __future__ import annotations
 
 import os
 import sys
+import sysconfig
 from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
+MINIMUM = (3, 11)
+
 # A file of csrc/ is `concept.c`, or `concept.SUFFIX.c` where the suffix is the
-# family of operating systems, or the mechanism, that it is written for.
+# family of operating systems, or the mechanism, that it is written for. Which
+# system that is, is what sysconfig.get_platform() starts with, not sys.platform:
+# wheels are built for other systems than the one that builds.
 SUFFIXES = {"linux": {"", "posix", "epoll", "pidfd", "clone"}}
 
-MINIMUM = (3, 11)
+
+def check_interpreter() -> None:
+    """
+    Refuse interpreters for which nothing has been built or tested.
+
+    Raises:
+        SystemExit: it is one.
+    """
+    if sys.implementation.name != "cpython":
+        msg = f"flamespawn needs CPython; this is {sys.implementation.name}"
+        raise SystemExit(msg)
+    if sysconfig.get_config_var("Py_GIL_DISABLED"):
+        msg = (
+            "flamespawn does not support free-threaded CPython yet: it is built for the stable "
+            "ABI, which that lacks, and has not been tested there; use CPython with the GIL"
+        )
+        raise SystemExit(msg)
 
 
 def sources() -> list[str]:
-    """Return the C files for the platform that is built for."""
-    if sys.platform not in SUFFIXES:
-        msg = f"flamespawn has no backend for {sys.platform}; it supports {', '.join(SUFFIXES)}"
+    """
+    Return the C files for the platform that is built for.
+
+    Raises:
+        SystemExit: there are none for it.
+    """
+    system = sysconfig.get_platform().partition("-")[0]
+    if system not in SUFFIXES:
+        msg = (
+            f"flamespawn has no backend for {system} yet, and none in pure Python; "
+            f"it supports: {', '.join(SUFFIXES)}"
+        )
         raise SystemExit(msg)
-    suffixes = SUFFIXES[sys.platform]
+    suffixes = SUFFIXES[system]
     files = sorted(Path("csrc").glob("*.c"))
     return [file.as_posix() for file in files if file.stem.partition(".")[2] in suffixes]
 
@@ -37,6 +67,7 @@ def limited_api() -> tuple[int, int]:
     return max(MINIMUM, sys.version_info[:2])
 
 
+check_interpreter()
 major, minor = limited_api()
 sanitizers = os.environ.get("FLAMESPAWN_SANITIZE", "")
 flags = ["-std=c11", "-fvisibility=hidden", "-Werror=implicit-function-declaration", "-g0"]
