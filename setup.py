@@ -12,11 +12,16 @@ from setuptools import Extension, setup
 
 MINIMUM = (3, 11)
 
-# A file of csrc/ is `concept.c`, or `concept.SUFFIX.c` where the suffix is the
-# family of operating systems, or the mechanism, that it is written for. Which
-# system that is, is what sysconfig.get_platform() starts with, not sys.platform:
-# wheels are built for other systems than the one that builds.
-SUFFIXES = {"linux": {"", "posix", "epoll", "pidfd", "clone"}}
+# For each system the suffixes of the files of csrc/ that belong to it, beside those without one.
+# Which system that is, is what sysconfig.get_platform() starts with, not sys.platform: wheels are
+# built for other systems than the one that builds.
+SUFFIXES = {
+    system: set(suffixes.split())
+    for system, found, suffixes in (
+        line.partition(":") for line in Path("csrc/systems.txt").read_text("utf-8").splitlines()
+    )
+    if found and not system.startswith("#")
+}
 
 
 def check_interpreter() -> None:
@@ -51,7 +56,7 @@ def sources() -> list[str]:
             f"it supports: {', '.join(SUFFIXES)}"
         )
         raise SystemExit(msg)
-    suffixes = SUFFIXES[system]
+    suffixes = SUFFIXES[system] | {""}
     files = sorted(Path("csrc").glob("*.c"))
     return [file.as_posix() for file in files if file.stem.partition(".")[2] in suffixes]
 

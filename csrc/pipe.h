@@ -17,6 +17,10 @@ typedef struct {
 int
 procset__pipe_open(procset__pipe *ret_pipe);
 
+// The same with ends that block.
+int
+procset__pipe_open_blocking(procset__pipe *ret_pipe);
+
 // Accepts PROCSET__PIPE_INVALID and returns it.
 procset__pipe
 procset__pipe_close(procset__pipe pipe);

@@ -6,20 +6,7 @@
 #include "handle.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <unistd.h>
-
-int
-procset__pipe_open(procset__pipe *ret_pipe)
-{
-    int ends[2];
-
-    if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0) {
-        return procset__error_last(PROCSET__CALL_PIPE2);
-    }
-    *ret_pipe = (procset__pipe) {.read = ends[0], .write = ends[1]};
-    return 0;
-}
 
 procset__pipe
 procset__pipe_close(procset__pipe pipe)

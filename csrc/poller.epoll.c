@@ -62,7 +62,7 @@ procset__poller_open(unsigned features, procset__poller *ret_poller)
     }
     *ret_poller = (procset__poller) {
         .handle = fd,
-        .pwait2 = (features & PROCSET_FEATURE_PWAIT2) != 0,
+        .features = features,
     };
     return 0;
 }
@@ -71,6 +71,13 @@ void
 procset__poller_done(procset__poller *poller)
 {
     poller->handle = procset__handle_close(poller->handle);
+}
+
+void
+procset__poller_abandon(procset__poller *poller)
+{
+    // A second descriptor of the same instance, which the parent keeps.
+    procset__poller_done(poller);
 }
 
 int
@@ -96,6 +103,36 @@ procset__poller_remove(procset__poller *poller, procset_handle handle)
     return 0;
 }
 
+// The handle that becomes readable when the process ends, if there is one.
+static procset_handle
+end_handle(const procset__proc *proc)
+{
+    return proc->sentinel != PROCSET_HANDLE_INVALID ? proc->sentinel
+                                                    : proc->handle;
+}
+
+int
+procset__poller_add_end(procset__poller *poller, const procset__proc *proc,
+                        uint64_t token, bool *ret_added)
+{
+    procset_handle handle = end_handle(proc);
+    int r = 0;
+
+    if (handle != PROCSET_HANDLE_INVALID) {
+        r = procset__poller_add(poller, handle, token);
+    }
+    if (r == 0) {
+        *ret_added = handle != PROCSET_HANDLE_INVALID;
+    }
+    return r;
+}
+
+int
+procset__poller_remove_end(procset__poller *poller, const procset__proc *proc)
+{
+    return procset__poller_remove(poller, end_handle(proc));
+}
+
 // Returns the number of events or an error value.
 static int
 wait_for_events(const procset__poller *poller, int64_t remaining,
@@ -110,7 +147,7 @@ wait_for_events(const procset__poller *poller, int64_t remaining,
         return n < 0 ? procset__error_last(PROCSET__CALL_EPOLL_WAIT) : n;
     }
     timeout = to_timespec(remaining);
-    if (poller->pwait2) {
+    if ((poller->features & PROCSET_FEATURE_PWAIT2) != 0) {
         n = (int) syscall(SYS_epoll_pwait2, entry.fd, events, capacity,
                           &timeout, NULL, 0);
         return n < 0 ? procset__error_last(PROCSET__CALL_EPOLL_PWAIT2) : n;

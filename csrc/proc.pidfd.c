@@ -9,11 +9,8 @@
 //
 // - Container runtimes and sandboxes refuse them one by one with EPERM or
 //   ENOSYS, so a version number proves nothing; the probe tries all three.
-// - The pid of a child is not given to another process before somebody waits
-//   for the child. A pidfd opened on an unreaped child is therefore the child.
-// - waitid() answers ECHILD for a process that is not our child and for a
-//   child that somebody else has reaped, or that the kernel reaped because
-//   SIGCHLD is ignored. For the launcher the three are the same.
+// - A pidfd opened on an unreaped child is the child, because nobody else can
+//   have its pid.
 // - The system call waitid() has a fifth parameter, the resource usage, which
 //   the C library hides; WNOWAIT leaves the child as it is.
 
@@ -21,7 +18,7 @@
 
 #include "proc.h"
 #include "error.h"
-#include "handle.h"
+#include "proc_system.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -69,8 +66,8 @@ wait_for(const procset__proc *proc, int options, siginfo_t *ret_info,
     return wait_raw(P_PID, proc->pid, options, ret_info, ret_usage);
 }
 
-static int
-open_pidfd(int64_t pid, procset_handle *ret_handle)
+int
+procset__proc_open_handle(int64_t pid, procset_handle *ret_handle)
 {
     long fd = syscall(SYS_pidfd_open, (pid_t) pid, 0);
 
@@ -81,8 +78,8 @@ open_pidfd(int64_t pid, procset_handle *ret_handle)
     return 0;
 }
 
-static int
-signal_pidfd(procset_handle handle, int signal)
+int
+procset__proc_signal_handle(procset_handle handle, int signal)
 {
     if (syscall(SYS_pidfd_send_signal, (int) handle, signal, NULL, 0) < 0) {
         return procset__error_last(PROCSET__CALL_PIDFD_SEND_SIGNAL);
@@ -102,99 +99,19 @@ procset__proc_has_handles(void)
     bool works;
     int r;
 
-    r = open_pidfd(self.pid, &self.handle);
+    r = procset__proc_open_handle(self.pid, &self.handle);
     if (r < 0) {
         // Out of descriptors says nothing about the kernel; each process
         // falls back on its own if it must.
         return procset_error_kind(r) == PROCSET_KIND_LIMIT;
     }
-    r = signal_pidfd(self.handle, 0);
+    r = procset__proc_signal_handle(self.handle, 0);
     works = r == 0;
     // We are not our own child: a kernel that knows P_PIDFD says ECHILD.
     r = wait_for(&self, WEXITED | WNOHANG, &info, NULL);
     works = works && r < 0 && procset_error_kind(r) == PROCSET_KIND_NO_CHILD;
     procset__proc_done(&self);
     return works;
-}
-
-// Whether the process is gone for us: nobody's status is left to collect. A
-// child that has ended and was not reaped is not gone.
-static int
-look(const procset__proc *proc, bool *ret_over)
-{
-    siginfo_t info;
-    int r;
-
-    if (proc->sentinel != PROCSET_HANDLE_INVALID) {
-        return procset__handle_ready(proc->sentinel, ret_over);
-    }
-    r = wait_for(proc, WEXITED | WNOHANG | WNOWAIT, &info, NULL);
-    if (r < 0 && procset_error_kind(r) != PROCSET_KIND_NO_CHILD) {
-        return r;
-    }
-    *ret_over = r < 0;
-    return 0;
-}
-
-int
-procset__proc_open(int64_t pid, procset_handle sentinel, bool want_handle,
-                   procset__proc *ret_proc)
-{
-    procset__proc proc = {
-        .pid = pid,
-        .handle = PROCSET_HANDLE_INVALID,
-        .sentinel = PROCSET_HANDLE_INVALID,
-    };
-    bool over = false;
-    int r;
-
-    if (sentinel != PROCSET_HANDLE_INVALID) {
-        r = procset__handle_dup(sentinel, &proc.sentinel);
-        if (r < 0) {
-            return r;
-        }
-    }
-
-    if (want_handle) {
-        r = open_pidfd(pid, &proc.handle);
-        if (r < 0) {
-            switch (procset_error_kind(r)) {
-            case PROCSET_KIND_LIMIT:
-            case PROCSET_KIND_REFUSED:
-                break;
-            case PROCSET_KIND_GONE:
-                over = true;
-                break;
-            default:
-                goto finish;
-            }
-        }
-    }
-    // Only now is it certain that the handle is the process that we mean, and
-    // not one that took over its pid.
-    if (!over) {
-        r = look(&proc, &over);
-        if (r < 0) {
-            goto finish;
-        }
-    }
-    if (over) {
-        procset__proc_done(&proc);
-        proc.status.state = PROCSET_UNKNOWN;
-    }
-    *ret_proc = proc;
-    return 0;
-
-finish:
-    procset__proc_done(&proc);
-    return r;
-}
-
-void
-procset__proc_done(procset__proc *proc)
-{
-    proc->handle = procset__handle_close(proc->handle);
-    proc->sentinel = procset__handle_close(proc->sentinel);
 }
 
 static int64_t
@@ -218,69 +135,25 @@ to_status(const siginfo_t *info, const struct rusage *usage)
 }
 
 int
-procset__proc_collect(procset__proc *proc)
+procset__proc_look(const procset__proc *proc)
 {
-    struct rusage usage = {0};
-    siginfo_t info = {0};
-    bool over = false;
-    int r;
+    siginfo_t info;
 
-    if (proc->status.state != PROCSET_RUNNING) {
-        return 0;
-    }
-    if (proc->sentinel != PROCSET_HANDLE_INVALID) {
-        r = look(proc, &over);
-    }
-    else {
-        r = wait_for(proc, WEXITED | WNOHANG, &info, &usage);
-        if (r < 0 && procset_error_kind(r) == PROCSET_KIND_NO_CHILD) {
-            over = true;
-            r = 0;
-        }
-    }
-    if (r < 0) {
-        return r;
-    }
-    if (over) {
-        proc->status.state = PROCSET_UNKNOWN;
-    }
-    else if (info.si_pid != 0) {
-        proc->status = to_status(&info, &usage);
-    }
-    return 0;
-}
-
-// Signals a process that has only a pid, after a look at whether the pid is
-// still the process.
-static int
-signal_pid(const procset__proc *proc, int signal)
-{
-    bool over;
-    int r;
-
-    r = look(proc, &over);
-    if (r < 0) {
-        return r;
-    }
-    if (over) {
-        return procset__error_gone(PROCSET__CALL_KILL);
-    }
-    if (kill((pid_t) proc->pid, signal) < 0) {
-        return procset__error_last(PROCSET__CALL_KILL);
-    }
-    return 0;
+    return wait_for(proc, WEXITED | WNOHANG | WNOWAIT, &info, NULL);
 }
 
 int
-procset__proc_signal(procset__proc *proc, int signal)
+procset__proc_reap(const procset__proc *proc, procset_status *status)
 {
-    if (proc->status.state != PROCSET_RUNNING) {
-        return procset__error_gone(PROCSET__CALL_KILL);
+    struct rusage usage = {0};
+    siginfo_t info = {0};
+    int r;
+
+    r = wait_for(proc, WEXITED | WNOHANG, &info, &usage);
+    if (r == 0 && info.si_pid != 0) {
+        *status = to_status(&info, &usage);
     }
-    if (proc->handle != PROCSET_HANDLE_INVALID) {
-        return signal_pidfd(proc->handle, signal);
-    }
-    return signal_pid(proc, signal);
+    return r;
 }
 
 int

@@ -61,14 +61,13 @@ finish:
     return r;
 }
 
-// Closes every descriptor of the set and frees its table.
+// Closes the descriptors of the set but for the poller's, and frees its table.
 static void
 drop_contents(procset *set)
 {
     for (size_t i = 0; i < set->count; i++) {
         procset__proc_done(&set->entries[i].proc);
     }
-    procset__poller_done(&set->poller);
     set->wake = procset__pipe_close(set->wake);
     free(set->entries);
     free(set);
@@ -81,6 +80,7 @@ procset_close(procset *set)
         // First: a watching thread may ring until it has been let go.
         set->watch = procset__watch_free(set->watch);
         set->mutex = procset__mutex_free(set->mutex);
+        procset__poller_done(&set->poller);
         drop_contents(set);
     }
     return NULL;
@@ -92,6 +92,7 @@ procset_abandon(procset *set)
     if (set != NULL) {
         // The mutexes may be held by a thread that the fork left behind; the
         // few bytes of them and of the watchers are lost.
+        procset__poller_abandon(&set->poller);
         drop_contents(set);
     }
     return NULL;
@@ -115,26 +116,45 @@ reserve_entry(procset *set)
     return 0;
 }
 
+// Whether the poller has been told to announce another end of the same pid. A
+// system without handles tells by the pid, and tells one only.
+static bool
+has_twin(const procset *set, const procset__proc *proc)
+{
+    if (proc->handle != PROCSET_HANDLE_INVALID
+        || proc->sentinel != PROCSET_HANDLE_INVALID) {
+        return false;
+    }
+    for (size_t i = 0; i < set->count; i++) {
+        if (set->entries[i].polled && !set->entries[i].told
+            && set->entries[i].proc.pid == proc->pid) {
+            return true;
+        }
+    }
+    return false;
+}
+
 // Has the end of an entry's process announced: by the poller, by a thread, or
 // at once.
 static int
 watch_end(procset *set, procset__entry *entry, size_t index)
 {
-    procset_handle handle = procset__end_handle(&entry->proc);
-    int r;
+    int r = 0;
 
     if (entry->proc.status.state != PROCSET_RUNNING) {
         r = procset__pipe_ring(set->wake.write);
         set->untold += r == 0;
         return r;
     }
-    if (handle == PROCSET_HANDLE_INVALID) {
-        return procset__watch_start(set->watch, entry->proc.pid, index);
+    if (!has_twin(set, &entry->proc)) {
+        r = procset__poller_add_end(
+            &set->poller, &entry->proc,
+            procset__to_token(PROCSET__TOKEN_END, index), &entry->polled);
     }
-    r = procset__poller_add(&set->poller, handle,
-                            procset__to_token(PROCSET__TOKEN_END, index));
-    entry->polled = r == 0;
-    return r;
+    if (r < 0 || entry->polled) {
+        return r;
+    }
+    return procset__watch_start(set->watch, entry->proc.pid, index);
 }
 
 static int

@@ -57,12 +57,4 @@ procset__to_token(procset__token type, size_t index)
     return (uint64_t) index << PROCSET__TOKEN_BITS | (uint64_t) type;
 }
 
-// The handle that becomes readable when the process ends, if there is one.
-static inline procset_handle
-procset__end_handle(const procset__proc *proc)
-{
-    return proc->sentinel != PROCSET_HANDLE_INVALID ? proc->sentinel
-                                                    : proc->handle;
-}
-
 #endif

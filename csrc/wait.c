@@ -19,7 +19,7 @@ push(event_list *list, procset_event event)
     list->events[list->count++] = event;
 }
 
-// Has the poller forget the handle that told of a process's end.
+// Has the poller forget what told of a process's end.
 static int
 unpoll(procset *set, procset__entry *entry)
 {
@@ -27,8 +27,7 @@ unpoll(procset *set, procset__entry *entry)
         return 0;
     }
     entry->polled = false;
-    return procset__poller_remove(&set->poller,
-                                  procset__end_handle(&entry->proc));
+    return procset__poller_remove_end(&set->poller, &entry->proc);
 }
 
 // Collects a member that is said to have ended, and tells it if it has.
