@@ -232,17 +232,23 @@ def test_a_start_without_enough_descriptors(run_launcher: RunLauncher) -> None:
 
 
 NEVER_JOINED = """
+import array, fcntl, termios, time
 import flamespawn, jobs
 
 if __name__ == "__main__":
     context = flamespawn.start_processes(
         jobs.call_in, (0, jobs.raise_long, 1 << 20), join=False, start_method="fork"
     )
+    count = array.array("i", [0])
+    # Nobody tells how full a pipe is.
+    while count[0] < 1 << 15:
+        fcntl.ioctl(context.error_queues[0].fd, termios.FIONREAD, count)
+        time.sleep(0.005)
 """
 
 
 def test_a_long_report_that_nobody_reads(run_launcher: RunLauncher) -> None:
-    """A rank in the middle of its report does not keep the launcher from exiting."""
+    """A launcher that exits is not kept by a rank in the middle of its report, and shows it."""
     launcher = run_launcher(NEVER_JOINED)
 
     _, err = launcher.communicate(timeout=30)

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import psutil
 import pytest
 
 import conftest
@@ -123,21 +122,6 @@ def test_a_process_that_is_ended(name: str, mechanism: str) -> None:
         assert [process.exitcode for process in context.processes] == [-signal.SIGTERM, -signum]
 
 
-def test_ranks_of_a_context_that_was_dropped(mechanism: str) -> None:
-    """They run on, and are still children of multiprocessing."""
-    with waiting_ranks(2) as (context, release):
-        pids = set(context.pids())
-        del context
-
-        assert {process.pid for process in multiprocessing.active_children()} == pids
-        assert all(psutil.pid_exists(pid) for pid in pids)
-        release(0)
-        release(1)
-        for process in multiprocessing.active_children():
-            process.join(probes.SECONDS)
-            assert process.exitcode == 0
-
-
 @contextmanager
 def polling(processes: Any) -> Iterator[set[int | None]]:
     """Ask processes in another thread how they are, over and over; collect the exit codes."""
@@ -177,43 +161,6 @@ def test_who_polls_takes_nothing_away(mechanism: str) -> None:
             assert (fate.exit_code if fate.signal_name is None else -signal.SIGTERM) == code
             assert fate.max_rss > 1 << 20, (number, fate)
             assert fate.user_time + fate.system_time > 0, (number, fate)
-
-
-# ------------------------------------------------------------------------- the launcher's exit
-
-
-NOT_JOINED = """
-import atexit, multiprocessing, signal, sys
-import flamespawn, jobs, probes
-
-if __name__ == "__main__":
-    mechanism, kind = sys.argv[1:]
-    if mechanism == "threads":
-        probes.without_handles()
-    here, there = multiprocessing.Pipe(duplex=False)
-    daemon = kind == "daemon"
-    fn = jobs.wait_forever if daemon else jobs.print_when_released
-    context = flamespawn.spawn(fn, (here,), 2, join=False, daemon=daemon)
-    print(*context.pids(), flush=True)
-    # The main module is over when this is done.
-    atexit.register(lambda: [there.send("go") for _ in range(2)])
-"""
-
-
-@pytest.mark.parametrize("mechanism", ["handles", "threads"])
-@pytest.mark.parametrize("kind", ["daemon", "not a daemon"])
-def test_a_launcher_that_does_not_join(
-    kind: str, mechanism: str, run_launcher: RunLauncher
-) -> None:
-    """At its exit daemon ranks are ended, and others are waited for."""
-    launcher = run_launcher(NOT_JOINED, mechanism, kind)
-
-    out, err = launcher.communicate(timeout=probes.SECONDS)
-
-    assert (launcher.returncode, err) == (0, "")
-    pids, *printed = out.splitlines()
-    assert printed == ([] if kind == "daemon" else ["released", "released"])
-    assert not any(psutil.pid_exists(int(pid)) for pid in pids.split())
 
 
 CHILDREN_IGNORED = """

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
+import traceback
+import warnings
 from collections.abc import Sequence
 from multiprocessing.process import BaseProcess
 from types import TracebackType
@@ -21,6 +24,7 @@ from flamespawn._deadline import (
     has_passed,
 )
 from flamespawn._errors import ProcessException, describe_fates
+from flamespawn._lifetime import call_after_fork, unjoined
 from flamespawn._member import Member
 from flamespawn._platform import features
 from flamespawn._queues import source_of
@@ -39,6 +43,10 @@ class ProcessContext:
     Used as a context manager, it joins all ranks at the end of the block; when the block raises,
     it stops them instead and lets the exception pass.
 
+    Ranks of `spawn` and `start_processes` do not outlive their context: at the exit of the launcher
+    those that run are stopped, and when nobody refers to the context any more they are killed. Both
+    give a `ResourceWarning`. Processes that were started by hand are left to `multiprocessing`.
+
     All methods may be called from any thread of the process that started the ranks.
 
     Args:
@@ -56,6 +64,10 @@ class ProcessContext:
     Raises:
         TypeError, ValueError: the arguments do not fit; the message names which.
     """
+
+    # Nothing is there to be ended before there is a set, and when all is over.
+    _finished = True
+    _are_ours = False
 
     def __init__(
         self,
@@ -90,7 +102,6 @@ class ProcessContext:
         self._ended = 0
         self._failed = False
         # The stored outcome; the exception is made anew for each join that raises it.
-        self._finished = False
         self._culprit: Member | None = None
         # Whatever has not ended was well when the wait before the last one began.
         self._well_at = self._waited_at = time.monotonic_ns()
@@ -100,13 +111,18 @@ class ProcessContext:
         # Signal handlers may come back to it.
         self._set_lock = threading.RLock()
         self._set = _native.ProcSet(features())
-        _multiprocessing.call_after_fork(self, ProcessContext._abandon)
+        call_after_fork(self, ProcessContext._abandon)
         try:
             for member in self._members:
                 member.watch(self._set)
         except BaseException:
             self._set.close()
             raise
+        self._finished = False
+        # What others have started is theirs to end, unless they join it.
+        self._are_ours = all(source.must_report for source in sources)
+        if self._are_ours:
+            unjoined.add(self, ProcessContext._begin_to_stop, ProcessContext._stop_at_exit)
 
     def __repr__(self) -> str:
         running = len(self._members) - self._ended
@@ -330,13 +346,54 @@ class ProcessContext:
             error.add_note(describe_fates(error.fates))
         return error
 
+    # ------------------------------------------------------------------------------- never joined
+
+    def _begin_to_stop(self) -> bool:
+        """Send SIGTERM, without waiting for what comes of it; return whether to go on."""
+        if self._finished:
+            return False
+        self._stop_requested = True
+        self._wait_for_end(time.monotonic_ns(), None, len(self._members))
+        return True
+
+    def _stop_at_exit(self, at_once: bool) -> None:
+        """Stop the ranks; show the failure that one of them had before."""
+        if at_once:
+            self.kill()
+        self.stop()
+        for member in self._members:
+            if not member.ended:
+                # Nobody can say how long it is stuck in the kernel.
+                _multiprocessing.disown(member.process)
+        if self._culprit is None:
+            return
+        if not self._culprit.was_stopped and sys.stderr is not None:
+            traceback.print_exception(self._exception(self._culprit))
+        stopped = sum(member.was_stopped for member in self._members)
+        self._warn(f"{stopped} ranks were stopped because nobody had joined them")
+
+    def __del__(self) -> None:
+        if self._finished or not self._are_ours or not self._set.end():
+            return
+        if sys is None or sys.is_finalizing():
+            # Modules may have been taken apart already. Nothing runs any more.
+            return
+        running = len(self._members) - self._ended
+        self._stop_requested = self._catch_up = True
+        self._wait_for_end(None, 0.0, len(self._members))
+        self._warn(f"{running} ranks were killed because nobody refers to their context")
+
+    def _warn(self, what: str) -> None:
+        warnings.warn(f"{what}: pids {self.pids()}", ResourceWarning, stacklevel=3, source=self)
+
     def _check_owner(self) -> None:
         if os.getpid() != self._owner:
             msg = f"these ranks belong to process {self._owner}, this is process {os.getpid()}"
             raise RuntimeError(msg)
 
     def _abandon(self) -> None:
-        """Let go of the descriptors that a forked process has inherited."""
+        """Let go of what a forked process has inherited: its parent's ranks are not its own."""
         self._set.abandon()
         for member in self._members:
             member.source.close_in_fork()
+            _multiprocessing.disown(member.process)

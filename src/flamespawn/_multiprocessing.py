@@ -46,6 +46,9 @@ _TRACKER_NICENESS = 19
 
 _INSTALLED_AS = "flamespawn"
 
+# Finalizers that have no priority are called after the wait for children.
+FINALIZER_PRIORITY = 100
+
 _COLLECTING_TRIES = 20
 _COLLECTING_PAUSE = 0.0005
 
@@ -287,11 +290,6 @@ def adopt(process: BaseProcess, popen: Any) -> None:
     children.add(process)
 
 
-def call_after_fork(owner: Any, function: Callable[[Any], None]) -> None:
-    """Call `function(owner)` in every process that `multiprocessing` forks, while *owner* lives."""
-    multiprocessing.util.register_after_fork(owner, function)
-
-
 def call_at_exit(owner: object, function: Callable[[], object]) -> Callable[[], object]:
     """
     Call *function* when *owner* is collected, and before this process waits for its children.
@@ -299,4 +297,15 @@ def call_at_exit(owner: object, function: Callable[[], object]) -> Callable[[], 
     Returns:
         A function that calls it earlier; in a forked process it does nothing.
     """
-    return multiprocessing.util.Finalize(owner, function, exitpriority=100)
+    return multiprocessing.util.Finalize(owner, function, exitpriority=FINALIZER_PRIORITY)
+
+
+def call_finalizer(function: Callable[[], object], priority: int) -> None:
+    """Call *function* before this process waits for its children; higher priorities come first."""
+    multiprocessing.util.Finalize(None, function, exitpriority=priority)
+
+
+def disown(process: BaseProcess) -> None:
+    """Let this process not wait for *process* when it exits."""
+    children: set[BaseProcess] = multiprocessing.process._children  # type: ignore[attr-defined]
+    children.discard(process)

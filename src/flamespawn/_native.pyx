@@ -9,6 +9,7 @@ import fcntl
 import os
 import signal
 import threading
+import time
 
 from cpython.bytearray cimport PyByteArray_AsString, PyByteArray_Resize
 from cpython.exc cimport PyErr_CheckSignals, PyErr_WarnEx
@@ -77,6 +78,14 @@ WOKEN = PROCSET_EVENT_WOKEN
 # Events taken from one wait; what does not fit comes with the next.
 cdef enum:
     BATCH = 64
+
+
+# How long a process that was killed is waited for when its set is collected.
+cdef int64_t END_NS = 2_000_000_000
+
+cdef int SIGKILL = signal.SIGKILL
+# Here for the time when modules are taken apart.
+cdef object monotonic_ns = time.monotonic_ns
 
 
 cdef int check(int r) except -1:
@@ -205,11 +214,13 @@ cdef class ProcSet:
     cdef procset *_set
     cdef bint _waiting
     cdef object _owner
+    cdef size_t _count
 
     def __cinit__(self, unsigned features):
         self._set = NULL
         self._waiting = False
         self._owner = os.getpid()
+        self._count = 0
         check(procset_open(features, &self._set))
 
     def __dealloc__(self):
@@ -248,6 +259,7 @@ cdef class ProcSet:
         member.report = report
         member.over = over
         check(procset_add(self._open(), &member, &index))
+        self._count = index + 1
         return index
 
     def wait(self, deadline=None):
@@ -275,6 +287,43 @@ cdef class ProcSet:
             (events[i].type, events[i].index, exit_code_of(events[i].state, events[i].code))
             for i in range(count)
         ]
+
+    def end(self):
+        """
+        Kill all members, and wait until they have ended, but for a bounded time.
+
+        For the time when an object is collected, which may be any: it runs no Python code, so that
+        nothing can cut it short. What members have not reported yet is lost.
+
+        Returns:
+            False, and nothing was done, in a forked process and when the set is closed.
+        """
+        cdef procset_event events[BATCH]
+        cdef procset_status status
+        cdef size_t left = 0
+        cdef size_t count = 0
+        cdef int64_t until
+        cdef int r
+        if self._set == NULL or self._waiting or os.getpid() != self._owner:
+            return False
+        for index in range(self._count):
+            procset_signal(self._set, index, SIGKILL)
+        for index in range(self._count):
+            # A report that nobody reads would keep the set awake.
+            procset_forget_report(self._set, index)
+        until = monotonic_ns() + END_NS
+        while monotonic_ns() < until:
+            left = 0
+            for index in range(self._count):
+                if procset_get_status(self._set, index, &status) == 0:
+                    left += status.state == PROCSET_RUNNING
+            if left == 0:
+                break
+            with nogil:
+                r = procset_wait(self._set, until, events, BATCH, &count)
+            if r < 0 and procset_error_kind(r) != PROCSET_KIND_INTERRUPTED:
+                break
+        return True
 
     def ended(self, size_t index):
         cdef procset_status status

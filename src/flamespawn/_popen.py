@@ -10,6 +10,7 @@ from multiprocessing import popen_fork
 from typing import Any
 
 from flamespawn import _multiprocessing
+from flamespawn._lifetime import call_after_fork
 from flamespawn._native import Fd, open_pipe
 
 # A thread that has been told needs no more than the GIL, for which it may have to wait.
@@ -22,7 +23,7 @@ class LauncherPipe:
     def __init__(self) -> None:
         self._read_end, self._write_end = open_pipe()
         # A process that is forked later is not the launcher, however long it lives.
-        _multiprocessing.call_after_fork(self, LauncherPipe._close_in_fork)
+        call_after_fork(self, LauncherPipe._close_in_fork)
 
     def fileno(self) -> int:
         """Return what ranks inherit."""

@@ -36,7 +36,7 @@ class ErrorSource(Protocol):
         fd: the descriptor to read from, or -1.
         buffer: what was read and not yet understood.
         started, final: the reports that have arrived.
-        is_leaving: whether the rank has reported that its function has ended.
+        is_leaving: whether the rank has reported, or begun to, that its function has ended.
         corrupt: why the rest cannot be understood, or None.
         must_report: whether a rank that has not reported has failed.
         clean: whether what has arrived, or has not, is what a success looks like.
@@ -110,6 +110,8 @@ class ReportQueue:
             while self.final is None:
                 decoded = decode(self.buffer, self._parsed)
                 if decoded is None:
+                    # Only what a rank says in the end is too long for one write.
+                    self.is_leaving = self.is_leaving or len(self.buffer) > self._parsed
                     return
                 report, end = decoded
                 if isinstance(report, Started):

@@ -9,6 +9,7 @@ from typing import Any
 from flamespawn import _multiprocessing, _rank
 from flamespawn._context import ProcessContext
 from flamespawn._launch import Launch
+from flamespawn._lifetime import call_after_fork
 from flamespawn._mp_context import SpawnProcess
 from flamespawn._native import Fd, open_pipe
 from flamespawn._payload import Payload
@@ -40,7 +41,7 @@ class Start:
         read_end, write_end = open_pipe()
         queue = ReportQueue(read_end)
         # A sibling that is forked later must not hold what belongs to the launcher.
-        _multiprocessing.call_after_fork(queue, ReportQueue.close_in_fork)
+        call_after_fork(queue, ReportQueue.close_in_fork)
         self.queues.append(queue)
         return write_end
 
