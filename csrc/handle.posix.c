@@ -20,6 +20,29 @@ procset__handle_close(procset_handle handle)
     return PROCSET_HANDLE_INVALID;
 }
 
+procset_handle
+procset_handle_close(procset_handle handle)
+{
+    return procset__handle_close(handle);
+}
+
+int
+procset_handle_move(procset_handle *handle)
+{
+    int fd;
+
+    if (*handle > STDERR_FILENO) {
+        return 0;
+    }
+    fd = fcntl((int) *handle, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+    if (fd < 0) {
+        return procset__error_last(PROCSET__CALL_FCNTL);
+    }
+    (void) procset__handle_close(*handle);
+    *handle = fd;
+    return 0;
+}
+
 int
 procset__handle_dup(procset_handle handle, procset_handle *ret_handle)
 {

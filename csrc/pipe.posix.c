@@ -8,6 +8,32 @@
 #include <errno.h>
 #include <unistd.h>
 
+int
+procset_report_open(procset_handle *ret_read, procset_handle *ret_write)
+{
+    procset__pipe pipe;
+    int r = procset__pipe_open_blocking(&pipe);
+
+    if (r < 0) {
+        return r;
+    }
+    r = procset_handle_move(&pipe.read);
+    if (r < 0) {
+        goto finish;
+    }
+    r = procset_handle_move(&pipe.write);
+    if (r < 0) {
+        goto finish;
+    }
+    *ret_read = pipe.read;
+    *ret_write = pipe.write;
+    return 0;
+
+finish:
+    (void) procset__pipe_close(pipe);
+    return r;
+}
+
 procset__pipe
 procset__pipe_close(procset__pipe pipe)
 {

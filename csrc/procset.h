@@ -61,6 +61,24 @@ procset_error_code(int error);
 const char *
 procset_error_call(int error);
 
+// ----------------------------------------------------------------- handles
+
+// Closes a handle; accepts PROCSET_HANDLE_INVALID; returns it.
+procset_handle
+procset_handle_close(procset_handle handle);
+
+// Moves a handle to a number that is none of the standard streams', where
+// those are numbers of handles at all.
+int
+procset_handle_move(procset_handle *handle);
+
+// Opens a pipe for reports: the launcher reads, by procset_read(), and a rank
+// that has inherited the write end writes and may block. Neither end is
+// inherited unless procset_launch_inherit() says so, and neither has the
+// number of a standard stream.
+int
+procset_report_open(procset_handle *ret_read, procset_handle *ret_write);
+
 // ---------------------------------------------------------------- features
 
 // The system offers a pollable handle for a process, can wait for it and can

@@ -15,7 +15,7 @@ import pytest
 import conftest
 import flamespawn
 import payloads
-from flamespawn import _payload, _platform
+from flamespawn import _payload, _system_posix
 
 THRESHOLD = _payload._OUT_OF_BAND_FROM
 N = 3
@@ -25,11 +25,11 @@ N = 3
 def store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Run a test with each kind of file that a payload can be in."""
     if request.param != "memfd":
-        monkeypatch.setattr(_platform, "has_memfd", lambda: False)
-    elif not _platform.has_memfd():
+        monkeypatch.setattr(_system_posix, "has_memfd", lambda: False)
+    elif not _system_posix.has_memfd():
         pytest.skip("this system offers no memfd_create")
     if request.param == "temporary folder":
-        monkeypatch.setattr(_platform, "_SHARED_MEMORY", "/nonexistent")
+        monkeypatch.setattr(_system_posix, "_SHARED_MEMORY", "/nonexistent")
     return str(request.param)
 
 

@@ -17,7 +17,7 @@ import conftest
 import flamespawn
 import jobs
 import payloads
-from flamespawn import _native, _payload, _platform
+from flamespawn import _native, _payload, _system_posix
 
 F_GET_SEALS = 1034
 ALL_SEALS = 15
@@ -25,7 +25,7 @@ ALL_SEALS = 15
 LARGE = 1 << 20
 
 needs_memfd = pytest.mark.skipif(
-    not _platform.has_memfd(), reason="this system offers no memfd_create"
+    not _system_posix.has_memfd(), reason="this system offers no memfd_create"
 )
 
 # ---------------------------------------------------------------------------------- pickling once

@@ -16,17 +16,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-# In the order in which they are imported.
-MODULES = (
-    "flamespawn",
-    "flamespawn._frames",
-    "flamespawn._report_writer",
-    "flamespawn._rank",
-    "flamespawn._late_multiprocessing",
-    "flamespawn._leaving",
-    "flamespawn._fresh",
-)
-
 
 def boot(header: dict[str, Any]) -> None:
     """Import the modules in *header*, and do what it says."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import threading
 import time
@@ -26,7 +25,7 @@ from flamespawn._deadline import (
 from flamespawn._errors import ProcessException, describe_fates
 from flamespawn._lifetime import call_after_fork, unjoined
 from flamespawn._member import Member
-from flamespawn._platform import features
+from flamespawn._platform import KILL, STOP, features
 from flamespawn._queues import source_of
 from flamespawn._teardown import DEFAULT_GRACE_PERIOD, Teardown
 from flamespawn._turn import wait_for_turn
@@ -104,7 +103,7 @@ class ProcessContext:
         # The stored outcome; the exception is made anew for each join that raises it.
         self._culprit: Member | None = None
         # Whatever has not ended was well when the wait before the last one began.
-        self._well_at = self._waited_at = time.monotonic_ns()
+        self._well_at = self._waited_at = time.perf_counter_ns()
         # Events may have been taken from the set without having been acted on.
         self._catch_up = False
         # Held while the set is closed or used by a thread that does not have the turn.
@@ -193,11 +192,11 @@ class ProcessContext:
 
         A rank that ends by it has not completed: `join` raises for it.
         """
-        self._signal_all(signal.SIGTERM)
+        self._signal_all(STOP)
 
     def kill(self) -> None:
         """Send SIGKILL to all ranks that are running. Does not wait; see `terminate`."""
-        self._signal_all(signal.SIGKILL)
+        self._signal_all(KILL)
 
     def stop(self) -> None:
         """
@@ -284,7 +283,7 @@ class ProcessContext:
             if looked and step != 0 and deadline is not None and has_passed(deadline):
                 return False
             # Whatever did not end in the last wait was well when that began.
-            self._well_at, self._waited_at = self._waited_at, time.monotonic_ns()
+            self._well_at, self._waited_at = self._waited_at, time.perf_counter_ns()
             self._catch_up = True
             events = self._set.wait(deadline if step is None else earlier(deadline, step))
             self._act_on(events)
@@ -353,7 +352,7 @@ class ProcessContext:
         if self._finished:
             return False
         self._stop_requested = True
-        self._wait_for_end(time.monotonic_ns(), None, len(self._members))
+        self._wait_for_end(time.perf_counter_ns(), None, len(self._members))
         return True
 
     def _stop_at_exit(self, at_once: bool) -> None:

@@ -17,6 +17,7 @@ import sys
 
 from flamespawn import _late_multiprocessing, _rank
 from flamespawn._leaving import exit_steps
+from flamespawn._platform import here
 from flamespawn._report_writer import ReportWriter
 
 TYPE_CHECKING = False
@@ -99,7 +100,7 @@ class _Rank:
         self._header = header
         self._rank = int(options["rank"])
         self._pid = os.getpid()
-        self._report = ReportWriter(int(options["report"]), self._rank)
+        self._report = ReportWriter(here.report_fd(int(options["report"])), self._rank)
         self._interrupts = _Interrupts()
 
     def run(self) -> int:
@@ -177,9 +178,7 @@ class _Process:
 
     def run(self) -> int:
         """Return the exit code."""
-        code: int = _prepared(self._header, 0)._bootstrap(self._header["launcher_fd"])
-        # What the interpreter makes of `sys.exit` with a number that fits nowhere.
-        return code if -(1 << 63) <= code < 1 << 63 else 255
+        return here.exit_code(_prepared(self._header, 0)._bootstrap(self._header["launcher_fd"]))
 
     def fail(self, error: BaseException) -> int:
         """Print what has gone wrong; return the exit code."""
@@ -222,7 +221,7 @@ class _Preparation:
 def _prepared(header: dict[str, Any], rank: int) -> Any:
     """Make this process what the launcher is, and return what it is to run."""
     for fd in header["fds"]:
-        os.set_inheritable(fd, False)
+        here.keep_from_children(fd)
     # Imports make hundreds of thousands of objects and next to no garbage; looking for it over and
     # over takes a sixth of the time that importing torch does.
     thresholds = gc.get_threshold()
@@ -230,7 +229,7 @@ def _prepared(header: dict[str, Any], rank: int) -> Any:
     _Preparation.running = True
     try:
         # Until here an interrupt would have met an interpreter that prints a traceback.
-        _let_interrupts_in()
+        here.let_interrupts_in()
         _use_no_input()
         if "pickled" in header:
             header |= _unpickle(header.pop("pickled"))
@@ -269,12 +268,6 @@ def refuse_to_start() -> None:
         'put it under `if __name__ == "__main__":`'
     )
     raise _Preparation.refusal
-
-
-def _let_interrupts_in() -> None:
-    import _signal  # built in; `signal` makes enumerations of it first
-
-    _signal.pthread_sigmask(_signal.SIG_UNBLOCK, (_signal.SIGINT,))
 
 
 def _use_no_input() -> None:
@@ -379,23 +372,11 @@ def _load(header: dict[str, Any], rank: int) -> Any:
     parts: list[tuple[int, int, list[tuple[int, int]]]] = header["parts"]
     start, size, buffers = parts[rank] if len(parts) > 1 else parts[0]
     if not buffers and size < _MAP_FROM:
-        data = os.pread(fd, size, start)
-        os.close(fd)
+        data = here.read_at(fd, size, start)
+        here.close(fd)
         return _unpickle(data)
-    import mmap  # only for large arguments
-
-    # The mapping keeps the file; from 3.13 on it need not keep a descriptor for that.
-    untracked = {"trackfd": False} if sys.version_info >= (3, 13) else {}
-    with memoryview(
-        mmap.mmap(
-            fd,
-            header["size"],
-            flags=mmap.MAP_PRIVATE,
-            prot=mmap.PROT_READ | mmap.PROT_WRITE,
-            **untracked,
-        )
-    ) as view:
-        os.close(fd)
+    with memoryview(here.map_privately(fd, header["size"])) as view:
+        here.close(fd)
         return _unpickle(
             view[start : start + size], [view[first : first + length] for first, length in buffers]
         )

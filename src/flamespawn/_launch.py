@@ -13,15 +13,31 @@ from typing import Any
 from flamespawn import RANK_MARK, _boot, _fresh, _multiprocessing, _native
 from flamespawn._native import Fd
 from flamespawn._payload import Payload
-from flamespawn._platform import features
-from flamespawn._popen import LauncherPipe, Popen
+from flamespawn._platform import (
+    HEADER_READER,
+    LauncherPipe,
+    Popen,
+    features,
+    handle_of,
+    here,
+    tracker_fd,
+)
 from flamespawn._teardown import REAP_TIME
 
-# What a new interpreter is told to run.
-_PROGRAM = (
-    "import marshal,os;"
-    "h=marshal.loads(os.pread({fd},{size},{start}));"
-    "g={{'__name__':'flamespawn._boot'}};exec(h['boot'],g);g['boot'](h)"
+# What a new interpreter is told to run, once it has read the header into `h`.
+_PROGRAM = "g={'__name__':'flamespawn._boot'};exec(h['boot'],g);g['boot'](h)"
+
+# What every process of ours imports, in this order.
+_MODULES = (
+    "flamespawn",
+    here.__name__,
+    "flamespawn._platform",
+    "flamespawn._frames",
+    "flamespawn._report_writer",
+    "flamespawn._rank",
+    "flamespawn._late_multiprocessing",
+    "flamespawn._leaving",
+    "flamespawn._fresh",
 )
 
 
@@ -32,7 +48,7 @@ def _code() -> dict[str, Any]:
         # This process is one itself, and may have no other source.
         return _fresh.boot_code
     sources = {}
-    for name in (_boot.__name__, *_boot.MODULES):
+    for name in (_boot.__name__, *_MODULES):
         module = importlib.import_module(name)
         loader: Any = module.__loader__
         sources[name] = (name, module.__file__, loader.get_code(name))
@@ -69,12 +85,15 @@ class Launch:
         self._sentinels: list[Fd] = []
         self._write_ends: list[Fd] = []
         self._pipe = LauncherPipe()
-        tracker = _multiprocessing.tracker_fd()
-        self._fds = [payload.fd, self._pipe.fileno(), tracker, *payload.fds]
+        tracker = tracker_fd()
+        file = handle_of(payload.fd)
+        self._fds = [file, self._pipe.fileno(), *payload.fds]
+        if tracker is not None:
+            self._fds.append(tracker)
         header = _multiprocessing.preparation(processes[0].name) | {
             **_code(),
             "counts": [_multiprocessing.identity(process)[-1] for process in processes],
-            "fd": payload.fd,
+            "fd": file,
             "fds": self._fds,
             "full_exit": full_exit,
             "installed": _multiprocessing.is_installed(),
@@ -86,7 +105,7 @@ class Launch:
         }
         header["config"]["daemon"] = processes[0].daemon
         start, size = payload.seal_with(header)
-        self._program = _PROGRAM.format(fd=payload.fd, size=size, start=start)
+        self._program = HEADER_READER.format(file=file, size=size, start=start) + _PROGRAM
 
     def start(self) -> None:
         """
@@ -107,7 +126,7 @@ class Launch:
             # Until the interpreter can handle it, a Ctrl-C would print a traceback of its own.
             _native.launch(features(), shared[0], programs, [signal.SIGINT], self._started)
         except OSError as error:
-            if (error.strerror or "").startswith("execve"):
+            if (error.strerror or "").startswith(("execve", "CreateProcess")):
                 error.filename = command[0]
             raise
         finally:

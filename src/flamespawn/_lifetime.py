@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 from flamespawn import _multiprocessing
+from flamespawn._platform import register_at_fork
 
 # Before a report pipe is closed, so that what is in it can still be shown.
 _PRIORITY = 2 * _multiprocessing.FINALIZER_PRIORITY
@@ -39,7 +40,7 @@ def call_after_fork(owner: Any, function: Callable[[Any], None]) -> None:
 
 @functools.cache
 def _listen_to_forks() -> None:
-    os.register_at_fork(after_in_child=_call_all_after_fork)
+    register_at_fork(after_in_child=_call_all_after_fork)
 
 
 def _call_all_after_fork() -> None:

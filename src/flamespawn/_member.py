@@ -14,7 +14,7 @@ from flamespawn._errors import (
     ProcessRaisedException,
 )
 from flamespawn._native import ProcSet
-from flamespawn._platform import signal_name
+from flamespawn._platform import STRONGER, is_child, signal_name
 from flamespawn._queues import ErrorSource
 from flamespawn._report import Done, Exiting, Failed
 
@@ -85,7 +85,7 @@ class Member:
         report = self.source.fd
         if self._popen.returncode is not None:
             process_set.add(self.pid, report=report, over=True)
-        elif _multiprocessing.is_child(self.process):
+        elif is_child(self.process):
             process_set.add(self.pid, report=report)
         else:
             process_set.add(self.pid, report=report, sentinel=self.sentinel)
@@ -109,7 +109,7 @@ class Member:
         if got == 0 or source.final is not None or source.corrupt is not None:
             if source.must_report and source.final is None and not self.signals:
                 self._silent_after = well_at
-                self._noticed_at = time.monotonic_ns()
+                self._noticed_at = time.perf_counter_ns()
             self.note_failure(well_at)
             self.stop_reading(process_set)
         return bool(got)
@@ -153,7 +153,7 @@ class Member:
         if self.ended:
             _multiprocessing.retire(self.process)
         if not self.success:
-            self.note_failure(time.monotonic_ns(), ended=True)
+            self.note_failure(time.perf_counter_ns(), ended=True)
 
     def note_failure(self, well_at: int, *, ended: bool = False) -> None:
         """Note whether, when and how it failed, by what is known now."""
@@ -164,7 +164,7 @@ class Member:
             if self._silent_after is not None:
                 well_at = self._silent_after
             if self._noticed_at == 0:
-                self._noticed_at = time.monotonic_ns()
+                self._noticed_at = time.perf_counter_ns()
             if self.failed_at is None:
                 self.failed_at = well_at
 
@@ -206,10 +206,13 @@ class Member:
 
     def signal(self, process_set: ProcSet, signum: int) -> None:
         """Send a signal, unless the process has ended. A refusal is told with the fate."""
-        now = time.monotonic_ns()
+        now = time.perf_counter_ns()
         try:
             sent = not self.ended and process_set.signal(self.index, signum)
         except OSError as error:
+            if signum in STRONGER:
+                self.signal(process_set, STRONGER[signum])
+                return
             # The others are to be signalled all the same.
             self.refused = str(error)
             return

@@ -16,41 +16,30 @@ Facts that this module relies on, in CPython 3.11 to 3.15:
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import functools
 import io
 import multiprocessing
-import multiprocessing.connection
 import multiprocessing.context
 import multiprocessing.process
-import multiprocessing.resource_tracker
 import multiprocessing.spawn
 import multiprocessing.util
 import os
-import signal
 import sys
-import time
 import types
 from collections.abc import Callable, Iterator
 from multiprocessing.process import BaseProcess
 from typing import Any, Protocol
 
-from flamespawn._native import Fd
+from flamespawn._platform import wait_for_exit_code
 
 # What the process object shows when the status went to somebody who did not tell; asyncio and
 # the fork server use the same value.
 UNKNOWN_EXIT_CODE = 255
 
-_LAST_STANDARD = 2
-_TRACKER_NICENESS = 19
-
 _INSTALLED_AS = "flamespawn"
 
 # Finalizers that have no priority are called after the wait for children.
 FINALIZER_PRIORITY = 100
-
-_COLLECTING_TRIES = 20
-_COLLECTING_PAUSE = 0.0005
 
 
 def start_methods() -> list[str]:
@@ -64,16 +53,6 @@ def context(start_method: str) -> multiprocessing.context.BaseContext:
 def is_daemonic() -> bool:
     """Return whether this process is a daemonic one, which may not have children."""
     return multiprocessing.current_process().daemon
-
-
-def sendable(fd: Fd) -> multiprocessing.connection.Connection:
-    """Return an object that owns *fd* for writing and can be an argument of a process."""
-    return multiprocessing.connection.Connection(fd.detach(), readable=False)
-
-
-def is_child(process: BaseProcess) -> bool:
-    """Return whether a started process is a child of this one, rather than of a fork server."""
-    return getattr(process._popen, "method", "") != "forkserver"  # type: ignore[attr-defined]
 
 
 class Popen(Protocol):
@@ -116,19 +95,6 @@ def exit_code_taken_elsewhere(
     return None if getattr(popen, "is_unknown", False) else exit_code
 
 
-def wait_for_exit_code(popen: Popen) -> int | None:
-    """Return the exit code that another thread of this process may just have collected, or None."""
-    # Where SIGCHLD is ignored, the kernel has thrown the status away.
-    kept = signal.getsignal(signal.SIGCHLD) is not signal.SIG_IGN
-    for _ in range(_COLLECTING_TRIES if kept else 0):
-        if popen.returncode is not None:
-            return popen.returncode
-        # Another thread may be on its way out of waitpid() with the status in its hands. It has
-        # nothing to signal to us; all it needs is the GIL.
-        time.sleep(_COLLECTING_PAUSE)
-    return popen.returncode
-
-
 def usage_of(popen: Popen) -> tuple[bool, int, int, int] | None:
     """
     Return the resource usage of a process of ours whose object has collected it, or None.
@@ -148,12 +114,6 @@ def retire(process: BaseProcess) -> None:
     """Take a process that has ended off multiprocessing's list of active children."""
     if process._popen is not None:  # type: ignore[attr-defined]
         process.join()
-
-
-def reader_fileno(queue: object) -> int:
-    """Return the descriptor behind a queue, or -1 for one that has none, such as a proxy."""
-    reader = getattr(queue, "_reader", None)
-    return reader.fileno() if isinstance(reader, multiprocessing.connection.Connection) else -1
 
 
 @contextlib.contextmanager
@@ -232,27 +192,6 @@ def main_can_be_imported() -> bool:
         return str(spec.name).rpartition(".")[2] != "__main__"
     path = getattr(main, "__file__", None)
     return path is not None and os.path.exists(path)  # noqa: PTH110 - any kind of file
-
-
-def tracker_fd() -> int:
-    """
-    Return the descriptor of the resource tracker, which is started if it does not run.
-
-    Whatever a process makes that has to be tracked is to outlive it for as long as the launcher
-    lives, so that it needs the launcher's tracker and not one of its own.
-    """
-    tracker: Any = multiprocessing.resource_tracker._resource_tracker
-    is_new = tracker._fd is None
-    fd: int = tracker.getfd()
-    if is_new and tracker._pid is not None:
-        # It has as much to import as all of a rank, and all the time in the world.
-        os.setpriority(os.PRIO_PROCESS, tracker._pid, _TRACKER_NICENESS)
-    if fd <= _LAST_STANDARD:
-        # The standard streams are closed, and a rank would print into the pipe of the tracker.
-        tracker._fd = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _LAST_STANDARD + 1)
-        os.close(fd)
-        fd = tracker._fd
-    return fd
 
 
 def identity(process: BaseProcess) -> tuple[int, ...]:

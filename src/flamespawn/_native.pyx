@@ -5,7 +5,6 @@ Thin on purpose: convert, release the GIL, call, check. What a call promises is
 in csrc/procset.h; what to do about it is decided in `flamespawn._context`.
 """
 
-import fcntl
 import os
 import signal
 import threading
@@ -43,6 +42,8 @@ from flamespawn._procset cimport (
     procset_forget_report,
     procset_get_status,
     procset_handle,
+    procset_handle_close,
+    procset_handle_move,
     procset_launch,
     procset_launch_add,
     procset_launch_argument,
@@ -56,6 +57,7 @@ from flamespawn._procset cimport (
     procset_open,
     procset_probe,
     procset_read,
+    procset_report_open,
     procset_signal,
     procset_state,
     procset_status,
@@ -83,24 +85,23 @@ cdef enum:
 # How long a process that was killed is waited for when its set is collected.
 cdef int64_t END_NS = 2_000_000_000
 
-cdef int SIGKILL = signal.SIGKILL
 # Here for the time when modules are taken apart.
-cdef object monotonic_ns = time.monotonic_ns
+cdef object now_ns = time.perf_counter_ns
 
 
 cdef int check(int r) except -1:
     """Turn an error value into the OSError that names the failed call."""
     if r >= 0:
         return r
-    code = procset_error_code(r)
-    call = procset_error_call(r).decode("ascii")
-    raise OSError(code, f"{call}: {os.strerror(code)}")
+    from flamespawn._platform import os_error
+    raise os_error(procset_error_code(r), procset_error_call(r).decode("ascii"))
 
 
 cdef object exit_code_of(procset_state state, int code):
     """Return an exit code as multiprocessing writes it: negative for signals, None if unknown."""
     if state == PROCSET_EXITED:
-        return code
+        # Its bits are all that a C library has of a number without a sign.
+        return <unsigned> code
     return -code if state == PROCSET_SIGNALED else None
 
 
@@ -139,7 +140,7 @@ def launch(unsigned features, bytes path, list programs, list blocked, list star
             owner = None
             if handle != PROCSET_HANDLE_INVALID:
                 owner = Fd()
-                owner._fd = <int> handle
+                owner._fd = handle
             started.append((pid, owner))
     finally:
         procset_launch_close(prepared)
@@ -147,59 +148,44 @@ def launch(unsigned features, bytes path, list programs, list blocked, list star
 
 cdef class Fd:
     """
-    The owner of a descriptor: it is closed with `close`, or when its owner is collected.
+    The owner of a handle: it is closed with `close`, or when its owner is collected.
 
-    Compiled, so that no exception of a signal handler can fall between the call that opens a
-    descriptor and its owner.
+    A handle is a descriptor, or a HANDLE on Windows. Compiled, so that no exception of a signal
+    handler can fall between the call that opens it and its owner.
     """
 
-    cdef int _fd
+    cdef procset_handle _fd
 
     def __cinit__(self, function=None, *args):
         """Own what `function(*args)` returns, moved away from the three standard streams."""
-        self._fd = -1
+        self._fd = PROCSET_HANDLE_INVALID
         if function is not None:
             self._fd = function(*args)
-            if self._fd <= 2:
-                self._move()
+            check(procset_handle_move(&self._fd))
 
     def __dealloc__(self):
         self.close()
 
-    cdef _move(self):
-        cdef int fd = self._fd
-        try:
-            self._fd = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
-        finally:
-            os.close(fd)
-
     def fileno(self):
-        if self._fd < 0:
+        if self._fd == PROCSET_HANDLE_INVALID:
             raise ValueError("the descriptor is closed")
         return self._fd
 
     def detach(self):
-        """Return the descriptor, which is the caller's from now on."""
-        cdef int fd = self.fileno()
-        self._fd = -1
+        """Return the handle, which is the caller's from now on."""
+        cdef procset_handle fd = self.fileno()
+        self._fd = PROCSET_HANDLE_INVALID
         return fd
 
     def close(self):
-        if self._fd >= 0:
-            fd = self._fd
-            self._fd = -1
-            os.close(fd)
+        self._fd = procset_handle_close(self._fd)
 
 
 def open_pipe():
-    """Return the owners of the read end and the write end of a new pipe."""
+    """Return the owners of the read end and the write end of a new pipe for reports."""
     cdef Fd read_end = Fd()
     cdef Fd write_end = Fd()
-    read_end._fd, write_end._fd = os.pipe()
-    if read_end._fd <= 2:
-        read_end._move()
-    if write_end._fd <= 2:
-        write_end._move()
+    check(procset_report_open(&read_end._fd, &write_end._fd))
     return read_end, write_end
 
 
@@ -215,6 +201,8 @@ cdef class ProcSet:
     cdef bint _waiting
     cdef object _owner
     cdef size_t _count
+    cdef object _wakeup
+    cdef int _kill
 
     def __cinit__(self, unsigned features):
         self._set = NULL
@@ -222,6 +210,9 @@ cdef class ProcSet:
         self._owner = os.getpid()
         self._count = 0
         check(procset_open(features, &self._set))
+        from flamespawn._platform import KILL, Wakeup
+        self._kill = KILL
+        self._wakeup = Wakeup(procset_wake_handle(self._set))
 
     def __dealloc__(self):
         cdef procset *unclosed = self._set
@@ -246,6 +237,7 @@ cdef class ProcSet:
         if self._waiting:
             raise RuntimeError("the set cannot be closed while it is waited for")
         self._set = procset_close(self._set)
+        self._wakeup.close()
 
     def abandon(self):
         self._set = procset_abandon(self._set)
@@ -307,12 +299,12 @@ cdef class ProcSet:
         if self._set == NULL or self._waiting or os.getpid() != self._owner:
             return False
         for index in range(self._count):
-            procset_signal(self._set, index, SIGKILL)
+            procset_signal(self._set, index, self._kill)
         for index in range(self._count):
             # A report that nobody reads would keep the set awake.
             procset_forget_report(self._set, index)
-        until = monotonic_ns() + END_NS
-        while monotonic_ns() < until:
+        until = now_ns() + END_NS
+        while now_ns() < until:
             left = 0
             for index in range(self._count):
                 if procset_get_status(self._set, index, &status) == 0:
@@ -369,7 +361,8 @@ cdef class ProcSet:
         check(procset_wake(self._open()))
 
     def wake_fileno(self):
-        return procset_wake_handle(self._open())
+        self._open()
+        return self._wakeup.fd
 
     def fileno(self):
         return procset_wait_handle(self._open())

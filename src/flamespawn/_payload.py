@@ -22,7 +22,7 @@ from typing import Any, BinaryIO
 
 from flamespawn import _multiprocessing, _unpicklable
 from flamespawn._fresh import InheritedFd
-from flamespawn._platform import anonymous_file, seal
+from flamespawn._platform import anonymous_file, read_at, seal
 
 # A buffer that is smaller stays in the pickle: it would waste most of the page that it is given.
 _OUT_OF_BAND_FROM = 4 * mmap.PAGESIZE
@@ -183,7 +183,7 @@ class Payload:
         overlap = max(map(len, words)) - 1
         for first in range(start, start + size, _CHUNK):
             # A memory map has a slower search of its own.
-            data = os.pread(self.fd, min(_CHUNK + overlap, start + size - first), first)
+            data = read_at(self.fd, min(_CHUNK + overlap, start + size - first), first)
             if any(word in data for word in words):
                 return True
         return False
@@ -198,7 +198,7 @@ class Payload:
         memo: list[object] = []
         # What has been pushed last, as far as it is a text.
         pushed: collections.deque[object] = collections.deque([None, None], maxlen=2)
-        for opcode, argument, _ in pickletools.genops(os.pread(self.fd, size, start)):
+        for opcode, argument, _ in pickletools.genops(read_at(self.fd, size, start)):
             if opcode.name == "STACK_GLOBAL" and pushed[0] == module:
                 return True
             if opcode.name == "MEMOIZE":

@@ -1,55 +1,46 @@
-"""What this system offers. The only module that asks which system it is."""
+"""
+The halves of this package that belong to this system. The only module that asks which one it is.
+
+Modules in pairs, such as `_popen_posix` and `_popen_windows`, have the same names for each system,
+and are to be had from here. Every rank imports this module: the launcher's halves are imported when
+somebody asks for what is in them.
+"""
 
 from __future__ import annotations
 
-import fcntl
-import functools
-import os
-import signal
-import tempfile
+import sys
 
-from flamespawn import _native
+if sys.platform == "win32":
+    from flamespawn import _here_windows as here
 
-_SHARED_MEMORY = "/dev/shm"  # noqa: S108 - the files have no names there
-# `fcntl` has the names only where the C library that Python was built with had them.
-_ADD_SEALS = 1033
-_SEAL_SEAL, _SEAL_SHRINK, _SEAL_GROW, _SEAL_WRITE = 1, 2, 4, 8
+    _SYSTEM = "windows"
+else:
+    from flamespawn import _here_posix as here
 
+    _SYSTEM = "posix"
 
-@functools.cache
-def features() -> int:
-    """Return the features of the system as `_native` knows them, tried out once."""
-    return _native.probe()
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    # The types are the same for all systems.
+    from flamespawn._multiprocessing_posix import *  # noqa: F403
+    from flamespawn._popen_posix import *  # noqa: F403
+    from flamespawn._system_posix import *  # noqa: F403
 
-
-def signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"<Unknown signal {number}>"
+# Each may use those before it.
+_HALVES = ("_system", "_multiprocessing", "_popen")
 
 
-@functools.cache
-def has_memfd() -> bool:
-    """Return whether there are files in memory that can be sealed (Linux 3.17, memfd_create)."""
-    try:
-        os.close(os.memfd_create("probe", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING))
-    except (AttributeError, OSError):
-        # Python may have been built without it, and a sandbox may refuse it.
-        return False
-    return True
+def __getattr__(name: str) -> object:
+    from importlib import import_module  # noqa: PLC0415 - a rank does without
+
+    if not name.startswith("__"):
+        for half in _HALVES:
+            module = import_module(f"flamespawn.{half}_{_SYSTEM}")
+            if hasattr(module, name):
+                return getattr(module, name)
+    msg = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(msg)
 
 
-def anonymous_file(name: str) -> _native.Fd:
-    """Return the owner of a new, empty file that has no name anywhere and can be mapped."""
-    if has_memfd():
-        return _native.Fd(os.memfd_create, name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    in_memory = os.access(_SHARED_MEMORY, os.W_OK)
-    with tempfile.TemporaryFile(dir=_SHARED_MEMORY if in_memory else None) as file:
-        return _native.Fd(os.dup, file.fileno())
-
-
-def seal(fd: int) -> None:
-    """Let nobody change an anonymous file any more, where the system has that."""
-    if has_memfd():
-        fcntl.fcntl(fd, _ADD_SEALS, _SEAL_SEAL | _SEAL_SHRINK | _SEAL_GROW | _SEAL_WRITE)
+# What a rank uses of this module is `here`.
+__all__ = ["here"]

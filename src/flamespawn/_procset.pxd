@@ -16,6 +16,10 @@ cdef extern from "procset.h" nogil:
     int procset_error_code(int error)
     const char *procset_error_call(int error)
 
+    procset_handle procset_handle_close(procset_handle handle)
+    int procset_handle_move(procset_handle *handle)
+    int procset_report_open(procset_handle *ret_read, procset_handle *ret_write)
+
     const unsigned PROCSET_FEATURE_PIDFD
     const unsigned PROCSET_FEATURE_PWAIT2
     const unsigned PROCSET_FEATURE_VFORK

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import pickle
 import queue
-import struct
 import time
 from typing import Any, Protocol
 
 from flamespawn import _multiprocessing
 from flamespawn._native import Fd
+from flamespawn._platform import reader_fileno, received_object
 from flamespawn._report import (
     MAX_BODY,
     CorruptReportError,
@@ -160,13 +160,9 @@ class ForeignQueue:
 
     must_report = False
 
-    _SHORT = struct.Struct("!i")
-    _LONG = struct.Struct("!Q")
-    _SIZE_FOLLOWS = -1
-
     def __init__(self, user_queue: Any) -> None:
         self._queue = user_queue
-        self.fd = _multiprocessing.reader_fileno(user_queue)
+        self.fd = reader_fileno(user_queue)
         # A queue that has no pipe of its own, such as a manager's.
         self.asked_at_end = self.fd < 0 and user_queue is not None
         self.clean = True
@@ -178,20 +174,14 @@ class ForeignQueue:
 
     def parse(self) -> None:
         """Take the first object out of the framing of `multiprocessing.connection`."""
-        if self.final is not None or len(self.buffer) < self._SHORT.size:
+        if self.final is not None:
             return
-        (size,) = self._SHORT.unpack_from(self.buffer)
-        start = self._SHORT.size
-        if size == self._SIZE_FOLLOWS:
-            if len(self.buffer) < start + self._LONG.size:
-                return
-            (size,) = self._LONG.unpack_from(self.buffer, start)
-            start += self._LONG.size
+        size, data = received_object(self.buffer)
         if not 0 <= size <= MAX_BODY:
             self.corrupt = f"an object of {size} bytes in the error queue"
             self.clean = False
-        elif len(self.buffer) - start >= size:
-            self._fail_with(_unpickled(bytes(self.buffer[start : start + size])))
+        elif data is not None:
+            self._fail_with(_unpickled(data))
             self.buffer = bytearray()
 
     def finish(self) -> None:
@@ -211,7 +201,7 @@ class ForeignQueue:
         self.final = Failed(
             rank=-1,
             pid=-1,
-            time_ns=time.monotonic_ns(),
+            time_ns=time.perf_counter_ns(),
             error_type=None,
             message=None,
             traceback=str(error),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 
+from flamespawn._platform import here
 from flamespawn._report_writer import ReportWriter
 
 TYPE_CHECKING = False
@@ -29,7 +30,7 @@ def run(fn: Callable[..., object], rank: int, args: Sequence[Any], pipe: Connect
     stderr: the launcher shows it.
     """
     pid = os.getpid()
-    report = ReportWriter(pipe.fileno(), rank)
+    report = ReportWriter(here.report_fd(pipe.fileno()), rank)
     code = call(fn, rank, args, report)
     if code:
         sys.exit(code)
@@ -106,6 +107,5 @@ def _exit_code(error: SystemExit) -> tuple[int, str]:
     if error.code is None:
         return 0, ""
     if isinstance(error.code, int):
-        # The system keeps the low eight bits, if it is a number that fits somewhere at all.
-        return error.code & 0xFF if -(1 << 63) <= error.code < 1 << 63 else 255, ""
+        return here.exit_code(error.code), ""
     return 1, str(error.code)

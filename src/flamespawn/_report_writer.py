@@ -21,6 +21,7 @@ from flamespawn._frames import (
     pack,
     pack_header,
 )
+from flamespawn._platform import here
 
 _SMALL = 4096
 
@@ -98,7 +99,7 @@ class ReportWriter:
 
     def failed(self, exception: BaseException) -> None:
         name, message, text = _describe(exception)
-        fields = [_encode(part) for part in (name, message, text, os.uname().nodename)]
+        fields = [_encode(part) for part in (name, message, text, here.host_name())]
         fields.append(_pickle_if_portable(exception))
         lengths = (pack(len(field), LENGTH_SIZE) for field in fields)
         self._send(FAILED, *(part for pair in zip(lengths, fields) for part in pair))
@@ -110,7 +111,7 @@ class ReportWriter:
 
             raise OSError(errno.EBADF, "the report pipe was closed")
         size = sum(map(len, parts))
-        header = pack_header(kind, self._rank, os.getpid(), time.monotonic_ns(), size)
+        header = pack_header(kind, self._rank, os.getpid(), time.perf_counter_ns(), size)
         # A small report goes out in one write, a large one without another copy of it.
         whole = size <= _SMALL
         for part in (b"".join((header, *parts)),) if whole else (header, *parts):

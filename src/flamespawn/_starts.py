@@ -13,6 +13,7 @@ from flamespawn._lifetime import call_after_fork
 from flamespawn._mp_context import SpawnProcess
 from flamespawn._native import Fd, open_pipe
 from flamespawn._payload import Payload
+from flamespawn._platform import sendable
 from flamespawn._queues import ReportQueue
 from flamespawn._teardown import REAP_TIME
 
@@ -77,7 +78,7 @@ class MultiprocessingStart(Start):
 
     def start(self, nprocs: int) -> None:
         for rank in range(nprocs):
-            pipe = _multiprocessing.sendable(self._open_report())
+            pipe = sendable(self._open_report())
             try:
                 process = self._context.Process(
                     target=_rank.run, args=(self._fn, rank, self._args, pipe), daemon=self._daemon

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Sequence
 
 from flamespawn._member import Member
 from flamespawn._native import ProcSet
+from flamespawn._platform import KILL, STOP
 
 # Seconds between SIGTERM and SIGKILL where the caller does not say.
 DEFAULT_GRACE_PERIOD = 5.0
@@ -31,14 +31,14 @@ class Teardown:
     """
 
     def __init__(self, members: Sequence[Member], grace_period: float) -> None:
-        now = time.monotonic_ns()
+        now = time.perf_counter_ns()
         grace = max(grace_period, 0.0)
         leaving = [member for member in members if member.source.is_leaving]
         others = [member for member in members if not member.source.is_leaving]
-        plan: list[tuple[float, Sequence[Member], signal.Signals]] = [
-            (0.0, others, signal.SIGTERM),
-            (min(EXIT_TIME, grace), leaving, signal.SIGTERM),
-            (grace, members, signal.SIGKILL),
+        plan: list[tuple[float, Sequence[Member], int]] = [
+            (0.0, others, STOP),
+            (min(EXIT_TIME, grace), leaving, STOP),
+            (grace, members, KILL),
         ]
         self._steps = [(now + int(delay * 1e9), who, signum) for delay, who, signum in plan]
         self._members = members
@@ -46,7 +46,7 @@ class Teardown:
 
     def hasten(self, grace_period: float) -> None:
         """Move SIGKILL forward to *grace_period* seconds from now, never back."""
-        limit = time.monotonic_ns() + int(max(grace_period, 0.0) * 1e9)
+        limit = time.perf_counter_ns() + int(max(grace_period, 0.0) * 1e9)
         self._steps = [(min(due, limit), who, signum) for due, who, signum in self._steps]
         self._end = min(self._end, limit + int(REAP_TIME * 1e9))
 
@@ -60,7 +60,7 @@ class Teardown:
         """
         if all(member.ended for member in self._members):
             return None
-        now = time.monotonic_ns()
+        now = time.perf_counter_ns()
         while self._steps and self._steps[0][0] <= now:
             _, members, signum = self._steps.pop(0)
             for member in members:

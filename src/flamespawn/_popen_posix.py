@@ -12,6 +12,7 @@ from typing import Any
 from flamespawn import _multiprocessing
 from flamespawn._lifetime import call_after_fork
 from flamespawn._native import Fd, open_pipe
+from flamespawn._platform import wait_for_exit_code
 
 # A thread that has been told needs no more than the GIL, for which it may have to wait.
 _COLLECTING_TIME = 1.0
@@ -111,7 +112,7 @@ class Popen(popen_fork.Popen):
 
     def _collected_elsewhere(self) -> int:
         """Return the exit code that another thread has collected, or 255 if nobody tells."""
-        code = _multiprocessing.wait_for_exit_code(self)
+        code = wait_for_exit_code(self)
         if code is None:
             self.is_unknown = True
             code = self.returncode = _multiprocessing.UNKNOWN_EXIT_CODE

@@ -1,0 +1,91 @@
+"""What POSIX systems offer; `_system_windows` is the other half."""
+
+from __future__ import annotations
+
+import fcntl
+import functools
+import os
+import signal
+import tempfile
+
+from flamespawn import _native
+
+# How a new interpreter reads the header of its payload.
+HEADER_READER = "import marshal,os;h=marshal.loads(os.pread({file},{size},{start}));"
+
+read_at = os.pread
+register_at_fork = os.register_at_fork
+
+# What asks a rank to end, what ends it, and what to send where the first cannot be delivered.
+STOP: int = signal.SIGTERM
+KILL: int = signal.SIGKILL
+STRONGER: dict[int, int] = {}
+
+_SHARED_MEMORY = "/dev/shm"  # noqa: S108 - the files have no names there
+# `fcntl` has the names only where the C library that Python was built with had them.
+_ADD_SEALS = 1033
+_SEAL_SEAL, _SEAL_SHRINK, _SEAL_GROW, _SEAL_WRITE = 1, 2, 4, 8
+
+
+@functools.cache
+def features() -> int:
+    """Return the features of the system as `_native` knows them, tried out once."""
+    return _native.probe()
+
+
+def signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"<Unknown signal {number}>"
+
+
+def os_error(code: int, call: str) -> OSError:
+    """Return the exception for a call of the system that has failed."""
+    return OSError(code, f"{call}: {os.strerror(code)}")
+
+
+@functools.cache
+def has_memfd() -> bool:
+    """Return whether there are files in memory that can be sealed (Linux 3.17, memfd_create)."""
+    try:
+        os.close(os.memfd_create("probe", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING))
+    except (AttributeError, OSError):
+        # Python may have been built without it, and a sandbox may refuse it.
+        return False
+    return True
+
+
+def anonymous_file(name: str) -> _native.Fd:
+    """Return the owner of a new, empty file that has no name anywhere and can be mapped."""
+    if has_memfd():
+        return _native.Fd(os.memfd_create, name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    in_memory = os.access(_SHARED_MEMORY, os.W_OK)
+    with tempfile.TemporaryFile(dir=_SHARED_MEMORY if in_memory else None) as file:
+        return _native.Fd(os.dup, file.fileno())
+
+
+def seal(fd: int) -> None:
+    """Let nobody change an anonymous file any more, where the system has that."""
+    if has_memfd():
+        fcntl.fcntl(fd, _ADD_SEALS, _SEAL_SEAL | _SEAL_SHRINK | _SEAL_GROW | _SEAL_WRITE)
+
+
+def handle_of(fd: int) -> int:
+    """Return what processes inherit of an open file."""
+    return fd
+
+
+class Wakeup:
+    """
+    What `signal.set_wakeup_fd` is given to wake a set.
+
+    Args:
+        handle: the set's own.
+    """
+
+    def __init__(self, handle: int) -> None:
+        self.fd = handle
+
+    def close(self) -> None:
+        """Do nothing: it is the set's."""
