@@ -12,6 +12,13 @@
     XX(CALLOC, "calloc")                                                      \
     XX(CLONE, "clone")                                                        \
     XX(CLOSE_RANGE, "close_range")                                            \
+    XX(CREATE_EVENT, "CreateEventW")                                          \
+    XX(CREATE_FILE, "CreateFileW")                                            \
+    XX(CREATE_IO_COMPLETION_PORT, "CreateIoCompletionPort")                   \
+    XX(CREATE_JOB_OBJECT, "CreateJobObjectW")                                 \
+    XX(CREATE_NAMED_PIPE, "CreateNamedPipeW")                                 \
+    XX(CREATE_PROCESS, "CreateProcessW")                                      \
+    XX(DUPLICATE_HANDLE, "DuplicateHandle")                                   \
     XX(EPOLL_CREATE1, "epoll_create1")                                        \
     XX(EPOLL_CTL, "epoll_ctl")                                                \
     XX(EPOLL_PWAIT2, "epoll_pwait2")                                          \
@@ -19,11 +26,17 @@
     XX(EXECVE, "execve")                                                      \
     XX(FCNTL, "fcntl")                                                        \
     XX(FORK, "fork")                                                          \
+    XX(GENERATE_CONSOLE_CTRL_EVENT, "GenerateConsoleCtrlEvent")               \
+    XX(GET_ENVIRONMENT_STRINGS, "GetEnvironmentStringsW")                     \
+    XX(GET_EXIT_CODE_PROCESS, "GetExitCodeProcess")                           \
+    XX(GET_QUEUED_COMPLETION_STATUS, "GetQueuedCompletionStatusEx")           \
     XX(INDEX, "index")                                                        \
     XX(KILL, "kill")                                                          \
     XX(LAUNCH, "procset_launch")                                              \
     XX(MMAP, "mmap")                                                          \
     XX(MPROTECT, "mprotect")                                                  \
+    XX(OPEN_PROCESS, "OpenProcess")                                           \
+    XX(PEEK_NAMED_PIPE, "PeekNamedPipe")                                      \
     XX(PIDFD_OPEN, "pidfd_open")                                              \
     XX(PIDFD_SEND_SIGNAL, "pidfd_send_signal")                                \
     XX(PIPE2, "pipe2")                                                        \
@@ -32,9 +45,21 @@
     XX(PTHREAD_CREATE, "pthread_create")                                      \
     XX(PTHREAD_MUTEX_INIT, "pthread_mutex_init")                              \
     XX(READ, "read")                                                          \
+    XX(READ_FILE, "ReadFile")                                                 \
+    XX(REGISTER_WAIT, "RegisterWaitForSingleObject")                          \
     XX(RT_SIGPROCMASK, "rt_sigprocmask")                                      \
+    XX(SET_HANDLE_INFORMATION, "SetHandleInformation")                        \
+    XX(SET_INFORMATION_JOB_OBJECT, "SetInformationJobObject")                 \
+    XX(SET_NAMED_PIPE_HANDLE_STATE, "SetNamedPipeHandleState")                \
+    XX(TERMINATE_JOB_OBJECT, "TerminateJobObject")                            \
+    XX(TERMINATE_PROCESS, "TerminateProcess")                                 \
+    XX(UNREGISTER_WAIT, "UnregisterWaitEx")                                   \
+    XX(UPDATE_ATTRIBUTE, "UpdateProcThreadAttribute")                         \
     XX(WAITID, "waitid")                                                      \
-    XX(WRITE, "write")
+    XX(WAIT_FOR_SINGLE_OBJECT, "WaitForSingleObject")                         \
+    XX(WATCH, "watch")                                                        \
+    XX(WRITE, "write")                                                        \
+    XX(WRITE_FILE, "WriteFile")
 
 typedef enum {
 #define XX(name, text) PROCSET__CALL_##name,

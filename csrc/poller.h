@@ -9,6 +9,8 @@
 typedef struct {
     procset_handle handle;
     unsigned features;
+    // What a mechanism has to remember; NULL where the system does.
+    struct procset__poller_state *state;
 } procset__poller;
 
 // At most this many tokens come from one wait.
