@@ -30,6 +30,8 @@
     XX(GET_ENVIRONMENT_STRINGS, "GetEnvironmentStringsW")                     \
     XX(GET_EXIT_CODE_PROCESS, "GetExitCodeProcess")                           \
     XX(GET_QUEUED_COMPLETION_STATUS, "GetQueuedCompletionStatusEx")           \
+    XX(GETDENTS64, "getdents64")                                              \
+    XX(GUARD, "procset_guard_start")                                          \
     XX(INDEX, "index")                                                        \
     XX(KILL, "kill")                                                          \
     XX(LAUNCH, "procset_launch")                                              \
@@ -37,6 +39,7 @@
     XX(MPROTECT, "mprotect")                                                  \
     XX(OPEN_PROCESS, "OpenProcess")                                           \
     XX(PEEK_NAMED_PIPE, "PeekNamedPipe")                                      \
+    XX(OPEN, "open")                                                          \
     XX(PIDFD_OPEN, "pidfd_open")                                              \
     XX(PIDFD_SEND_SIGNAL, "pidfd_send_signal")                                \
     XX(PIPE2, "pipe2")                                                        \
@@ -55,6 +58,7 @@
     XX(TERMINATE_PROCESS, "TerminateProcess")                                 \
     XX(UNREGISTER_WAIT, "UnregisterWaitEx")                                   \
     XX(UPDATE_ATTRIBUTE, "UpdateProcThreadAttribute")                         \
+    XX(TREE, "procset_tree")                                                  \
     XX(WAITID, "waitid")                                                      \
     XX(WAIT_FOR_SINGLE_OBJECT, "WaitForSingleObject")                         \
     XX(WATCH, "watch")                                                        \

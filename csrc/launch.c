@@ -44,6 +44,7 @@ procset_launch_close(procset_launch *launch)
     for (size_t i = 0; i < launch->count; i++) {
         procset__proc_done(&launch->entries[i].proc);
         procset__words_done(&launch->entries[i].arguments);
+        free(launch->entries[i].variable);
         free(launch->entries[i].inherited);
     }
     procset__words_done(&launch->environment);
@@ -117,6 +118,59 @@ procset_launch_inherit(procset_launch *launch, procset_handle handle)
     }
     last->inherited[last->inherited_count++] = handle;
     return 0;
+}
+
+// Finds the variable with the name of this one, and adds it if there is none.
+static int
+place_variable(procset_launch *launch, const char *variable)
+{
+    procset__words *environment = &launch->environment;
+    size_t length = strcspn(variable, "=") + 1;
+
+    for (size_t i = 0; i < environment->count; i++) {
+        if (strncmp(environment->items[i], variable, length) == 0) {
+            launch->variable_index = i;
+            return 0;
+        }
+    }
+    launch->variable_index = environment->count;
+    return procset__words_add(environment, variable);
+}
+
+int
+procset_launch_variable(procset_launch *launch, const char *variable)
+{
+    procset__launchee *last;
+    size_t size = strlen(variable) + 1;
+    int r;
+
+    if (launch->count == 0 || strchr(variable, '=') == NULL) {
+        return procset__error_invalid(PROCSET__CALL_LAUNCH);
+    }
+    last = &launch->entries[launch->count - 1];
+    r = place_variable(launch, variable);
+    if (r < 0) {
+        return r;
+    }
+    free(last->variable);
+    last->variable = malloc(size);
+    if (last->variable == NULL) {
+        return procset__error_no_memory();
+    }
+    memcpy(last->variable, variable, size);
+    return 0;
+}
+
+void
+procset__launch_swap_variable(procset_launch *launch, procset__launchee *entry)
+{
+    char *other;
+
+    if (entry->variable != NULL) {
+        other = launch->environment.items[launch->variable_index];
+        launch->environment.items[launch->variable_index] = entry->variable;
+        entry->variable = other;
+    }
 }
 
 int

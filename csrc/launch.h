@@ -11,6 +11,7 @@
 // One process to start.
 typedef struct {
     procset__words arguments;
+    char *variable; // NULL when it has none of its own
     procset_handle *inherited;
     size_t inherited_count;
     size_t inherited_capacity;
@@ -21,7 +22,8 @@ struct procset_launch {
     unsigned features;
     char *path;
     procset__words environment;
-    uint64_t blocked; // bit n-1 is signal n
+    size_t variable_index; // of the variable that differs, in the environment
+    uint64_t blocked;      // bit n-1 is signal n
     procset__launchee *entries;
     size_t count;
     size_t capacity;
@@ -30,6 +32,12 @@ struct procset_launch {
 // The features of launching that work here.
 unsigned
 procset__launch_probe(void);
+
+// Puts a process's own variable into the environment, and, called again, what
+// was there before.
+void
+procset__launch_swap_variable(procset_launch *launch,
+                              procset__launchee *entry);
 
 // Appends the environment of this process.
 int

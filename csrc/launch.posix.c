@@ -124,7 +124,9 @@ procset_launch_start(procset_launch *launch)
         goto finish;
     }
     for (size_t i = 0; r >= 0 && i < launch->count; i++) {
+        procset__launch_swap_variable(launch, &launch->entries[i]);
         r = create(&launcher, launch, &launch->entries[i]);
+        procset__launch_swap_variable(launch, &launch->entries[i]);
     }
     if (r < 0) {
         undo(launch);

@@ -97,6 +97,8 @@ procset_report_open(procset_handle *ret_read, procset_handle *ret_write);
 // All descriptors can be kept from a new program in one call (Linux 5.11:
 // close_range with CLOSE_RANGE_CLOEXEC).
 #define PROCSET_FEATURE_CLOSE_RANGE 16u
+// The descendants of a process can be found (Linux: /proc is mounted).
+#define PROCSET_FEATURE_TREE 32u
 
 // Tries every call that a feature needs and returns those that work. Makes a
 // child that ends at once. Costs less than a millisecond: call it once and
@@ -142,6 +144,11 @@ procset_launch_argument(procset_launch *launch, const char *argument);
 int
 procset_launch_inherit(procset_launch *launch, procset_handle handle);
 
+// Gives it a variable of its own, as NAME=VALUE, in place of one of that name.
+// One name in a launch, which then all of its processes must be given.
+int
+procset_launch_variable(procset_launch *launch, const char *variable);
+
 // Starts all processes, or none: when one cannot be started, those before it
 // are killed and reaped (one that does not end within two seconds is stuck in
 // the kernel, and is given up). Once only. Signals that this process ignores
@@ -157,6 +164,71 @@ procset_launch_start(procset_launch *launch);
 int
 procset_launch_take(procset_launch *launch, size_t index, int64_t *ret_pid,
                     procset_handle *ret_handle);
+
+// -------------------------------------------------------------------- tree
+//
+// The descendants of ranks: what they have started, and what that has started.
+//
+// They are found in two ways. Each rank carries a *mark*, "JOB.RANK", where
+// JOB is a text that no other job of this host has: in the environment that
+// it was started with, or in the name of a file that it has mapped. Programs
+// and forks inherit it, also those whose parents are gone. And the parents of
+// a process lead to the rank for as long as they live, whatever it has done to
+// its environment; so does a *look* at the right time.
+//
+// Found is what this process may read under /proc, which must be mounted
+// there. A process is signalled only after its handle (or, without handles,
+// its start time) has been seen to be that of the descendant.
+
+typedef struct procset_tree procset_tree;
+
+// Opens a tree, which needs PROCSET_FEATURE_TREE. `job` is copied.
+int
+procset_tree_open(unsigned features, const char *job, procset_tree **ret_tree);
+
+// Accepts NULL; returns NULL. Ends nothing.
+procset_tree *
+procset_tree_close(procset_tree *tree);
+
+// Remembers the descendants that these living processes have now, on behalf of
+// the ranks.
+int
+procset_tree_look(procset_tree *tree, const int64_t *pids, const size_t *ranks,
+                  size_t count);
+
+// Kills the descendants of these ranks, those that they make meanwhile
+// included, and waits until they are gone. Fails with
+// PROCSET_KIND_INTERRUPTED when a signal handler ran; call again. Sets the
+// number of those that were not gone at the deadline, or could not be
+// signalled, and the pid of one of them.
+int
+procset_tree_end(procset_tree *tree, const size_t *ranks, size_t count,
+                 int64_t deadline, size_t *ret_left, int64_t *ret_pid);
+
+// ------------------------------------------------------------------- guard
+//
+// A thread in a rank that ends the rank, and its descendants, when the
+// launcher is gone: however that died, whatever the rank is doing, and with
+// no need of its interpreter. It sleeps until then.
+
+typedef struct {
+    unsigned features;
+    // The launcher is gone when this end of a pipe is hung up, which it also
+    // is when the launcher becomes another program.
+    procset_handle pipe;
+    // The launcher is gone when this becomes readable, whoever holds the other
+    // end of the pipe; or PROCSET_HANDLE_INVALID.
+    procset_handle launcher;
+    const char *job;
+    size_t rank;
+} procset_guard;
+
+// Starts the guard of this process, once. When it returns, the guard has its
+// own copies of the descriptors, which nobody can close: `ret_private` tells
+// whether. Where the system has none for a thread alone (Linux 5.9,
+// close_range with CLOSE_RANGE_UNSHARE) they must stay open.
+int
+procset_guard_start(const procset_guard *guard, bool *ret_private);
 
 // --------------------------------------------------------------------- set
 

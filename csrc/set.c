@@ -1,6 +1,7 @@
 #include "set.h"
 
 #include "error.h"
+#include "hunt.h"
 #include "launch.h"
 
 #include <stdlib.h>
@@ -15,6 +16,9 @@ procset_probe(void)
     }
     if (procset__poller_has_pwait2()) {
         features |= PROCSET_FEATURE_PWAIT2;
+    }
+    if (procset__hunt_works()) {
+        features |= PROCSET_FEATURE_TREE;
     }
     return features;
 }
