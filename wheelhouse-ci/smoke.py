@@ -1,0 +1,82 @@
+"""
+Run a real job with the installed package: on any system, with nothing but the package.
+
+Ranks get arguments, one of them large, and write what they make of them; one raises, and one ends
+in the middle of its function. The launcher has to name both. Every start method of the system has
+its turn.
+"""
+
+from __future__ import annotations
+
+import functools
+import multiprocessing
+import os
+import platform
+import sys
+import sysconfig
+import tempfile
+from pathlib import Path
+
+import flamespawn
+
+RANKS = 4
+LARGE = bytes(range(256)) * 4096
+
+
+def write_share(rank: int, folder: Path, data: bytes, step: int) -> None:
+    """Write the sum of one of `step` parts of *data*."""
+    (folder / str(rank)).write_text(str(sum(data[rank::step])))
+
+
+def raise_in(rank: int, culprit: int, message: str) -> None:
+    if rank == culprit:
+        raise ValueError(message)
+
+
+def leave_in(rank: int, culprit: int, code: int) -> None:
+    if rank == culprit:
+        os._exit(code)
+
+
+def check(start_method: str, folder: Path) -> None:
+    """Run the three jobs; raise AssertionError where something is not as it should be."""
+    start = functools.partial(flamespawn.start_processes, nprocs=RANKS, start_method=start_method)
+
+    start(write_share, (folder, LARGE, RANKS))
+    shares = [int((folder / str(rank)).read_text()) for rank in range(RANKS)]
+    assert sum(shares) == sum(LARGE), shares
+
+    try:
+        start(raise_in, (2, "the message"))
+    except flamespawn.ProcessRaisedException as error:
+        assert error.error_index == 2, error.error_index
+        assert "ValueError: the message" in str(error), str(error)
+        assert isinstance(error.__cause__, ValueError), error.__cause__
+    else:
+        raise AssertionError
+
+    try:
+        start(leave_in, (1, 7))
+    except flamespawn.ProcessExitedException as error:
+        assert (error.error_index, error.exit_code) == (1, 7), error
+        assert str(error) == "process 1 terminated with exit code 7", str(error)
+    else:
+        raise AssertionError
+
+
+def main() -> None:
+    installed = Path(flamespawn.__file__).resolve()
+    assert installed.is_relative_to(Path(sysconfig.get_path("platlib")).resolve()), installed
+    methods = multiprocessing.get_all_start_methods()
+    for method in methods:
+        with tempfile.TemporaryDirectory() as folder:
+            check(method, Path(folder))
+    libc = " ".join(platform.libc_ver()) or "musl" if sys.platform == "linux" else ""
+    print(
+        f"smoke: CPython {platform.python_version()}, {sysconfig.get_platform()} {libc}:",
+        ", ".join(methods),
+    )
+
+
+if __name__ == "__main__":
+    main()
