@@ -120,6 +120,15 @@ $(WHEELS)/built: wheelhouse-ci/requirements.txt
 wheel-all: $(WHEELS)/built ## build the wheels for all platforms, and the sdist, into wheelhouse/
 	@$(WHEELS)/bin/python wheelhouse-ci/build_wheels.py $(TARGETS)
 
+.PHONY: wheel-test
+wheel-test: $(WHEELS)/built ## install each of these wheels and run a job (WHEEL_TEST="--newest --musl")
+	@test -d wheelhouse || $(MAKE) --no-print-directory wheel-all
+	@$(WHEELS)/bin/python wheelhouse-ci/test_wheels.py $(WHEEL_TEST) $(TARGETS)
+
+.PHONY: test-aarch64
+test-aarch64: $(WHEELS)/built ## run the C tests, and a job with the wheel, on aarch64 under qemu
+	@PYTHON=$(CURDIR)/$(WHEELS)/bin/python wheelhouse-ci/test-aarch64
+
 .PHONY: clean
 clean: ## remove everything that was built
 	@rm -rf build dist wheelhouse $(VENV) $(TORCH) $(WHEELS) docs/_build src/*.egg-info src/flamespawn/*.so

@@ -20,13 +20,12 @@ from elftools.elf.elffile import ELFFile
 from targets import Matrix, Target, load
 
 BIN = Path(sys.executable).parent
-MODULES = ("_leave", "_native")
 
 # All that a wheel may contain; the version is in the name of the last folder.
 CONTENTS = (
     re.compile(r"flamespawn/\w+\.pyi?"),
     re.compile(r"flamespawn/py\.typed"),
-    re.compile(r"flamespawn/_(leave|native)(\.abi3\.so|\.pyd)"),
+    re.compile(r"flamespawn/_\w+(\.abi3\.so|\.pyd)"),
     re.compile(r"flame/pytorch/utils/(spawn\.pyi?|py\.typed)"),
     re.compile(r"flamespawn-[^/]+\.dist-info/[\w./-]+"),
 )
@@ -100,10 +99,13 @@ def check_contents(wheel: Path, target: Target) -> None:
         expected = {f"cp311-abi3-{tag}" for tag in target.tags}
         if set(said.get_all("Tag", [])) != expected or said["Root-Is-Purelib"] != "false":
             fail(f"{wheel.name}: wrong metadata:\n{said}")
-        for module in MODULES:
-            path = f"flamespawn/{module}{suffix}"
-            if path not in names:
-                fail(f"{wheel.name}: {path} is missing")
+        # A stub without source tells the types of a module that is compiled.
+        stubs = {name.removesuffix(".pyi") for name in names if name.endswith(".pyi")}
+        modules = {stub + suffix for stub in stubs if f"{stub}.py" not in names}
+        found_modules = {name for name in names if name.endswith((".so", ".pyd"))}
+        if modules != found_modules or not modules:
+            fail(f"{wheel.name}: has {sorted(found_modules)}, not {sorted(modules)}")
+        for path in sorted(modules):
             machine, libraries = READERS[target.system](path, archive)
             if machine not in MACHINES[target.machine]:
                 fail(f"{wheel.name}: {path} is for {machine}")

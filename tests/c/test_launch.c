@@ -227,7 +227,8 @@ handler(int signal)
 // a shell; zero if they are `expected`. Whoever uses posix_spawn() of glibc,
 // as make does, has started us with its two internal signals ignored.
 static int
-compare_status(const char *name, const char *expected)
+compare_status(const char *name, const char *expected,
+               int (*run)(const char *script))
 {
     char script[256];
 
@@ -236,7 +237,7 @@ compare_status(const char *name, const char *expected)
              "case $value in *%s) exit 0;; esac; exit 1; fi; done "
              "</proc/self/status; exit 9",
              name, expected);
-    return run_script(script);
+    return run(script);
 }
 
 static void
@@ -249,11 +250,18 @@ test_signal_mask_and_dispositions_are_reset(void)
     signal(SIGUSR1, handler);
     signal(SIGUSR2, SIG_IGN);
     signal(SIGPIPE, SIG_IGN);
-    CHECK_INT(compare_status("SigBlk", "0000000"), ==, 0);
-    CHECK_INT(compare_status("SigIgn", "0000000"), ==, 0);
-    // What nohup does for a whole job stays.
+    CHECK_INT(compare_status("SigBlk", "0000000", run_script), ==, 0);
+    CHECK_INT(compare_status("SigIgn", "0000000", run_script), ==, 0);
+    // What nohup does for a whole job stays. Not so in what qemu shows of a
+    // program: it handles this signal on behalf of all that it runs.
     signal(SIGHUP, SIG_IGN);
-    CHECK_INT(compare_status("SigIgn", "0000001"), ==, 0);
+    signal(SIGUSR2, SIG_DFL);
+    signal(SIGPIPE, SIG_DFL);
+    if (compare_status("SigIgn", "0000001", system) == 0) {
+        signal(SIGUSR2, SIG_IGN);
+        signal(SIGPIPE, SIG_IGN);
+        CHECK_INT(compare_status("SigIgn", "0000001", run_script), ==, 0);
+    }
     signal(SIGHUP, SIG_DFL);
     signal(SIGUSR1, SIG_DFL);
     signal(SIGUSR2, SIG_DFL);

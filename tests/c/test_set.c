@@ -5,6 +5,7 @@
 #include "clock.h"
 #include "procset.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
@@ -487,9 +488,18 @@ check_nothing_left(int descriptors, int threads)
         // The kernel does not tell when a detached thread is gone.
         (void) usleep(1000);
     }
-    CHECK_INT(count_threads(), ==, threads);
+    // Fewer where the thread of main() was still about to end.
+    CHECK_INT(count_threads(), <=, threads);
     CHECK_INT(count_descriptors(), ==, descriptors);
     CHECK_INT(waitpid(-1, NULL, WNOHANG), ==, -1);
+}
+
+// Not so under an emulator. No process can be its own tracer, so this does
+// nothing.
+static bool
+can_trace(void)
+{
+    return ptrace(PTRACE_SEIZE, getpid(), 0, 0) == 0 || errno != ENOSYS;
 }
 
 static void *
@@ -531,7 +541,9 @@ main(void)
         RUN(test_out_of_descriptors);
         RUN(test_close_leaves_members_running);
         RUN(test_abandon_in_a_fork);
-        RUN(test_traced_child);
+        if (can_trace()) {
+            RUN(test_traced_child);
+        }
         check_nothing_left(before, threads);
     }
     return 0;
