@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-import sys
 import threading
 import time
-import traceback
-import warnings
 from collections.abc import Sequence
 from multiprocessing.process import BaseProcess
 from types import TracebackType
@@ -23,16 +20,19 @@ from flamespawn._deadline import (
     has_passed,
 )
 from flamespawn._errors import ProcessException, describe_fates
-from flamespawn._lifetime import call_after_fork, unjoined
+from flamespawn._forward import Forwarder, Preemption, check_signals
+from flamespawn._lifetime import call_after_fork
 from flamespawn._member import Member
 from flamespawn._platform import KILL, STOP, features
 from flamespawn._queues import source_of
+from flamespawn._signalling import Signalling
 from flamespawn._teardown import DEFAULT_GRACE_PERIOD, Teardown
 from flamespawn._turn import wait_for_turn
+from flamespawn._unjoined import EndsUnjoined
 from flamespawn._wakeup import call_interruptibly
 
 
-class ProcessContext:
+class ProcessContext(EndsUnjoined):
     """
     A group of ranks that run, and are joined, together.
 
@@ -53,6 +53,8 @@ class ProcessContext:
         error_queues: for each process a queue of `multiprocessing` that it puts a traceback into
             when it fails, or None. Reading from them is the context's business from now on.
         grace_period: seconds between SIGTERM and SIGKILL when ranks have to be stopped.
+        forward_signals: the signals to be forwarded to the ranks while they run, of SIGTERM,
+            SIGHUP, SIGUSR1 and SIGUSR2; see `start_processes`.
 
     Attributes:
         processes: the processes.
@@ -62,11 +64,8 @@ class ProcessContext:
 
     Raises:
         TypeError, ValueError: the arguments do not fit; the message names which.
+        RuntimeError: there are signals to be forwarded, and this is not the main thread.
     """
-
-    # Nothing is there to be ended before there is a set, and when all is over.
-    _finished = True
-    _are_ours = False
 
     def __init__(
         self,
@@ -74,6 +73,7 @@ class ProcessContext:
         error_queues: Sequence[Any],
         *,
         grace_period: float = DEFAULT_GRACE_PERIOD,
+        forward_signals: Sequence[int] | Forwarder = (),
     ) -> None:
         if not processes:
             msg = "processes must not be empty"
@@ -95,9 +95,13 @@ class ProcessContext:
         self.sentinels = {member.sentinel: member.index for member in self._members}
         self._owner = os.getpid()
         self._turn = _native.Turn()
-        self._teardown: Teardown | None = None
+        self._teardown: Teardown | Preemption | None = None
         self._stop_requested = False
         self._grace_period = check_seconds("grace_period", grace_period)
+        if not isinstance(forward_signals, Forwarder):
+            # Those that come while ranks are being started need one before the context.
+            forward_signals = Forwarder(check_signals(forward_signals))
+        self._forwarder = forward_signals
         self._ended = 0
         self._failed = False
         # The stored outcome; the exception is made anew for each join that raises it.
@@ -106,22 +110,18 @@ class ProcessContext:
         self._well_at = self._waited_at = time.perf_counter_ns()
         # Events may have been taken from the set without having been acted on.
         self._catch_up = False
-        # Held while the set is closed or used by a thread that does not have the turn.
-        # Signal handlers may come back to it.
-        self._set_lock = threading.RLock()
         self._set = _native.ProcSet(features())
+        self._signalling = Signalling(self._set, self._members)
         call_after_fork(self, ProcessContext._abandon)
         try:
             for member in self._members:
                 member.watch(self._set)
+            self._forwarder.attach(self._forward)
         except BaseException:
+            self._forwarder.release()
             self._set.close()
             raise
-        self._finished = False
-        # What others have started is theirs to end, unless they join it.
-        self._are_ours = all(source.must_report for source in sources)
-        if self._are_ours:
-            unjoined.add(self, ProcessContext._begin_to_stop, ProcessContext._stop_at_exit)
+        self._take_charge()
 
     def __repr__(self) -> str:
         running = len(self._members) - self._ended
@@ -219,7 +219,7 @@ class ProcessContext:
         """
         self._check_owner()
         self._stop_requested = True
-        _native.call_locked(self._set_lock, self._wake)
+        self._signalling.wake()
         if self._turn.holder == threading.get_ident():
             return
         try:
@@ -229,18 +229,13 @@ class ProcessContext:
             self._wait_for_end(None, 0.0, len(self._members))
             raise
 
-    def _wake(self) -> None:
-        if not self._set.closed:
-            self._set.wake()
-
     def _signal_all(self, signum: int) -> None:
         self._check_owner()
-        _native.call_locked(self._set_lock, self._signal_members, signum)
+        self._signalling.send(signum)
 
-    def _signal_members(self, signum: int) -> None:
-        if not self._set.closed:
-            for member in self._members:
-                member.signal(self._set, signum)
+    def _forward(self, signum: int) -> None:
+        """Pass on a signal that the launcher has got. Called by its handler."""
+        self._signalling.forward(signum, ends_ranks=self._forwarder.ended_by is not None)
 
     # --------------------------------------------------------------------------------- waiting
 
@@ -279,6 +274,11 @@ class ProcessContext:
                 step = self._teardown.advance(self._set)
                 if step is None:
                     return True
+            elif self._forwarder.ended_by is not None:
+                began = self._forwarder.ended_by[1]
+                grace = self._grace_period if grace_period is None else grace_period
+                self._teardown = Preemption(self._members, began, grace)
+                continue
             elif self._failed or self._stop_requested:
                 if drained:
                     grace = self._grace_period if grace_period is None else grace_period
@@ -339,13 +339,19 @@ class ProcessContext:
         for member in self._members:
             member.finish(self._set)
         self._culprit = self._find_failure()
+        self._forwarder.release()
         self._finished = True
-        _native.call_locked(self._set_lock, self._set.close)
+        self._signalling.close()
 
     def _outcome(self) -> bool:
         """Return True, or raise the stored failure."""
-        if self._culprit is not None:
-            raise self._exception(self._culprit)
+        culprit = self._culprit
+        preempted = self._forwarder.exit()
+        if preempted is not None:
+            own = culprit is not None and not culprit.was_stopped
+            raise preempted from self._exception(culprit) if culprit and own else None
+        if culprit is not None:
+            raise self._exception(culprit)
         return True
 
     def _exception(self, culprit: Member) -> ProcessException:
@@ -354,46 +360,6 @@ class ProcessContext:
         if len(error.fates) > 1:
             error.add_note(describe_fates(error.fates))
         return error
-
-    # ------------------------------------------------------------------------------- never joined
-
-    def _begin_to_stop(self) -> bool:
-        """Send SIGTERM, without waiting for what comes of it; return whether to go on."""
-        if self._finished:
-            return False
-        self._stop_requested = True
-        self._wait_for_end(time.perf_counter_ns(), None, len(self._members))
-        return True
-
-    def _stop_at_exit(self, at_once: bool) -> None:
-        """Stop the ranks; show the failure that one of them had before."""
-        if at_once:
-            self.kill()
-        self.stop()
-        for member in self._members:
-            if not member.ended:
-                # Nobody can say how long it is stuck in the kernel.
-                _multiprocessing.disown(member.process)
-        if self._culprit is None:
-            return
-        if not self._culprit.was_stopped and sys.stderr is not None:
-            traceback.print_exception(self._exception(self._culprit))
-        stopped = sum(member.was_stopped for member in self._members)
-        self._warn(f"{stopped} ranks were stopped because nobody had joined them")
-
-    def __del__(self) -> None:
-        if self._finished or not self._are_ours or not self._set.end():
-            return
-        if sys is None or sys.is_finalizing():
-            # Modules may have been taken apart already. Nothing runs any more.
-            return
-        running = len(self._members) - self._ended
-        self._stop_requested = self._catch_up = True
-        self._wait_for_end(None, 0.0, len(self._members))
-        self._warn(f"{running} ranks were killed because nobody refers to their context")
-
-    def _warn(self, what: str) -> None:
-        warnings.warn(f"{what}: pids {self.pids()}", ResourceWarning, stacklevel=3, source=self)
 
     def _check_owner(self) -> None:
         if os.getpid() != self._owner:

@@ -12,6 +12,7 @@ import time
 
 from cpython.bytearray cimport PyByteArray_AsString, PyByteArray_Resize
 from cpython.exc cimport PyErr_CheckSignals, PyErr_WarnEx
+from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport int64_t
 
 from flamespawn._procset cimport (
@@ -426,3 +427,23 @@ def call_while_signals_wake(ProcSet process_set not None, function, *args):
         return function(*args)
     finally:
         set_wakeup_fd(-1)
+
+
+cdef extern from "Python.h":
+    int Py_AddPendingCall(int (*function)(void *) except -1, void *argument)
+
+
+cdef int call_pending(void *argument) except -1:
+    function = <object> argument
+    Py_DECREF(function)
+    function()
+    return 0
+
+
+def call_in_main_thread(function):
+    """Have the main thread call *function* between two bytecodes of its own; False if it is busy."""
+    Py_INCREF(function)
+    if Py_AddPendingCall(call_pending, <void *> function) < 0:
+        Py_DECREF(function)
+        return False
+    return True

@@ -10,6 +10,7 @@ from typing import Any, Literal, overload
 from flamespawn import _fresh, _multiprocessing
 from flamespawn._context import ProcessContext
 from flamespawn._deadline import check_seconds
+from flamespawn._forward import Forwarder, check_signals
 from flamespawn._starts import FreshStart, MultiprocessingStart, Start
 from flamespawn._teardown import DEFAULT_GRACE_PERIOD
 
@@ -52,6 +53,7 @@ def start_processes(
     *,
     grace_period: float = ...,
     full_exit: bool = ...,
+    forward_signals: Sequence[int] = ...,
 ) -> None: ...
 @overload
 def start_processes(
@@ -64,6 +66,7 @@ def start_processes(
     start_method: str = ...,
     grace_period: float = ...,
     full_exit: bool = ...,
+    forward_signals: Sequence[int] = ...,
 ) -> ProcessContext: ...
 @overload
 def start_processes(
@@ -76,6 +79,7 @@ def start_processes(
     *,
     grace_period: float = ...,
     full_exit: bool = ...,
+    forward_signals: Sequence[int] = ...,
 ) -> ProcessContext | None: ...
 def start_processes(
     fn: Callable[..., object],
@@ -87,6 +91,7 @@ def start_processes(
     *,
     grace_period: float = DEFAULT_GRACE_PERIOD,
     full_exit: bool = False,
+    forward_signals: Sequence[int] = (),
 ) -> ProcessContext | None:
     """
     Start *nprocs* processes that run `fn(i, *args)`, with *i* from 0 to `nprocs - 1`.
@@ -108,14 +113,22 @@ def start_processes(
             and sanitizers that need it. By default a rank ends as soon as its exit handlers have
             run and its streams are flushed. The environment variable `FLAMESPAWN_FULL_EXIT=1` does
             the same for all ranks.
+        forward_signals: signals, of SIGTERM, SIGHUP, SIGUSR1 and SIGUSR2, that the launcher sends
+            on to the ranks that run, once each time that it gets one. After SIGTERM and SIGHUP the
+            ranks have the grace period to save their state and to end; then they are killed, and
+            `SystemExit` with 128 and the number of the signal is raised, however they have ended.
+            The handlers of these signals are replaced until all ranks have ended. For the main
+            thread only.
 
     Returns:
         None with *join*; otherwise a `ProcessContext`.
 
     Raises:
         TypeError, ValueError: an argument is wrong; named before any process exists.
-        RuntimeError: this process is a daemonic one, which may not start others.
+        RuntimeError: this process is a daemonic one, which may not start others; or there are
+            signals to be forwarded, and this is not the main thread.
         ProcessException: see `ProcessContext.join`.
+        SystemExit: a signal that was forwarded has ended the ranks.
 
     If a rank cannot be started, those before it are stopped before the exception arrives.
     """
@@ -127,6 +140,7 @@ def start_processes(
     _check_kind("full_exit", full_exit, "True or False", fits=isinstance(full_exit, bool))
     _check_start_method(start_method)
     grace_period = check_seconds("grace_period", grace_period)
+    signals = check_signals(forward_signals)
     if _multiprocessing.is_daemonic():
         msg = "a daemonic process cannot start ranks"
         raise RuntimeError(msg)
@@ -137,15 +151,19 @@ def start_processes(
         start = FreshStart(fn, args, daemon=daemon, full_exit=full_exit)
     else:
         start = MultiprocessingStart(fn, args, daemon=daemon, start_method=start_method)
+    forwarder = Forwarder(signals)
     try:
         start.start(nprocs)
-        context = ProcessContext(start.processes, start.queues, grace_period=grace_period)
+        context = ProcessContext(
+            start.processes, start.queues, grace_period=grace_period, forward_signals=forwarder
+        )
         if not join:
             return context
         with context:
             return None
     except BaseException:
         start.undo()
+        forwarder.release()
         raise
 
 
@@ -159,6 +177,7 @@ def spawn(
     *,
     grace_period: float = DEFAULT_GRACE_PERIOD,
     full_exit: bool = False,
+    forward_signals: Sequence[int] = (),
 ) -> ProcessContext | None:
     """
     Start *nprocs* fresh interpreters that run `fn(i, *args)`.
@@ -177,5 +196,13 @@ def spawn(
             stacklevel=2,
         )
     return start_processes(
-        fn, args, nprocs, join, daemon, "spawn", grace_period=grace_period, full_exit=full_exit
+        fn,
+        args,
+        nprocs,
+        join,
+        daemon,
+        "spawn",
+        grace_period=grace_period,
+        full_exit=full_exit,
+        forward_signals=forward_signals,
     )
