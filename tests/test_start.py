@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import multiprocessing
+import subprocess
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,7 +14,9 @@ import pytest
 import conftest
 import flamespawn
 import jobs
+import probes
 
+RunLauncher = Callable[..., "subprocess.Popen[str]"]
 START_METHODS = ["spawn", "fork", "forkserver"]
 
 
@@ -192,3 +196,32 @@ def test_non_daemon_ranks_may_start_ranks() -> None:
     assert isinstance(caught.value.__cause__, flamespawn.ProcessRaisedException)
     assert caught.value.__cause__.error_index == 1
     assert "ValueError: inner" in str(caught.value)
+
+
+INTERRUPTED_BY_THE_RANK = """
+import os, signal
+import conftest, flamespawn, jobs
+
+def interrupt_launcher():
+    os.kill(launcher, signal.SIGINT)
+
+if __name__ == "__main__":
+    launcher = os.getpid()
+    flamespawn.start_processes(jobs.nothing, nprocs=1, start_method="fork")
+    os.register_at_fork(after_in_child=interrupt_launcher)
+    interrupted = 0
+    for _ in range(60):
+        try:
+            flamespawn.start_processes(jobs.nothing, start_method="fork")
+        except KeyboardInterrupt:
+            interrupted += 1
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        assert conftest.children() == set()
+    print(interrupted)
+"""
+
+
+def test_an_interrupt_just_after_a_fork(run_launcher: RunLauncher) -> None:
+    """A Ctrl-C between the birth of a rank and the note of its pid leaves no rank behind."""
+    # Some come where Python can only print them, such as in a `__del__`.
+    assert probes.printed(run_launcher(INTERRUPTED_BY_THE_RANK), silent=False) > 0

@@ -5,6 +5,7 @@ Thin on purpose: convert, release the GIL, call, check. What a call promises is
 in csrc/procset.h; what to do about it is decided in `flamespawn._context`.
 """
 
+import _signal
 import os
 import signal
 import threading
@@ -211,9 +212,11 @@ cdef class ProcSet:
         self._owner = os.getpid()
         self._count = 0
         check(procset_open(features, &self._set))
-        from flamespawn._platform import KILL, Wakeup
-        self._kill = KILL
-        self._wakeup = Wakeup(procset_wake_handle(self._set))
+        # Its names are found by Python code, and `from ... import` makes an ImportError of a
+        # KeyboardInterrupt that comes there.
+        from flamespawn import _platform
+        self._kill = _platform.KILL
+        self._wakeup = _platform.Wakeup(procset_wake_handle(self._set))
 
     def __dealloc__(self):
         cdef procset *unclosed = self._set
@@ -447,3 +450,68 @@ def call_in_main_thread(function):
         Py_DECREF(function)
         return False
     return True
+
+
+cdef object get_handler = _signal.getsignal
+cdef object set_handler = _signal.signal
+cdef tuple SIGNALS = tuple(sorted(map(int, signal.valid_signals())))
+
+
+cdef class HeldSignals:
+    """
+    Keeps the handlers of signals from being called for a while; see `flamespawn._undisturbed`.
+
+    It is the handler itself in the meantime. All of this is compiled, so that no handler is called
+    between two steps of it.
+    """
+
+    cdef object __weakref__
+    cdef dict _handlers
+    cdef list _seen
+
+    def __cinit__(self):
+        self._handlers = {}
+        self._seen = []
+
+    def __call__(self, signum, frame):
+        if signum in self._seen:
+            # Somebody is in a hurry.
+            return self._handlers[signum](signum, frame)
+        self._seen.append(signum)
+
+    def call(self, function):
+        """Return `function()`; handlers of signals that came meanwhile are called after it."""
+        try:
+            for signum in SIGNALS:
+                handler = get_handler(signum)
+                if callable(handler) and handler is not self:
+                    self._handlers[signum] = handler
+                    set_handler(signum, self)
+            return function()
+        finally:
+            error = self._release()
+            for signum in self._seen:
+                try:
+                    signal.raise_signal(signum)
+                except BaseException as raised:
+                    error = raised
+            if error is not None:
+                raise error
+
+    def release_in_fork(self):
+        """Give a forked process the handlers of its parent, but not the signals."""
+        self._release()
+        self._seen.clear()
+
+    cdef object _release(self):
+        """Put the handlers back; return what one has raised that was called by that."""
+        error = None
+        while self._handlers:
+            signum, handler = self._handlers.popitem()
+            try:
+                # It first calls the handlers of signals that have come before.
+                set_handler(signum, handler)
+            except BaseException as raised:
+                error = raised
+                self._handlers[signum] = handler
+        return error

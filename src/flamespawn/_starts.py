@@ -16,6 +16,7 @@ from flamespawn._payload import Payload
 from flamespawn._platform import sendable
 from flamespawn._queues import ReportQueue
 from flamespawn._teardown import REAP_TIME
+from flamespawn._undisturbed import call_undisturbed
 
 
 class Start:
@@ -85,7 +86,9 @@ class MultiprocessingStart(Start):
                 )
                 # Before the start: an interrupt just after it must not lose the process.
                 self.processes.append(process)
-                process.start()
+                # This may take any time, if a pipe is full, and is done before.
+                _multiprocessing.flush_streams()
+                call_undisturbed(process.start)
             finally:
                 # Only the rank has the write end from now on.
                 pipe.close()
