@@ -206,10 +206,10 @@ def leave_grandchild(rank: int, pipe: Connection) -> None:
 def report_pipe() -> int:
     """Return the descriptor on which this rank reports."""
     frame = sys._getframe()
-    while frame.f_code is not _rank.run.__code__:
+    while frame.f_code is not _rank.call.__code__:
         assert frame.f_back is not None
         frame = frame.f_back
-    return int(frame.f_locals["pipe"].fileno())
+    return int(frame.f_locals["report"]._fd)
 
 
 def write_rubbish(data: bytes) -> NoReturn:

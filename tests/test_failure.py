@@ -292,6 +292,37 @@ def die_or_notice(rank: int, end: str, ends: list[Any]) -> None:
     ends[rank][1].recv()
 
 
+@pytest.mark.parametrize("start_method", START_METHODS)
+def test_a_rank_that_closed_its_pipe_and_is_stopped(start_method: str) -> None:
+    """A rank that has closed its report pipe and works on is not to blame for a later failure."""
+    ours, theirs = zip(*(Pipe() for _ in range(2)))
+    context = flamespawn.start_processes(
+        close_pipe_or_die, (list(theirs),), 2, join=False, start_method=start_method
+    )
+    ours[1].recv()
+    while not context.join(0) and context.error_queues[1].fd >= 0:
+        time.sleep(0.001)  # the launcher is to see the end of the pipe first
+    ours[0].send("die")
+
+    with pytest.raises(flamespawn.ProcessExitedException) as caught:
+        while not context.join():
+            pass
+
+    assert caught.value.error_index == 0
+    assert [fate.stopped for fate in caught.value.fates] == [False, True]
+    for pipe in (*ours, *theirs):
+        pipe.close()
+
+
+def close_pipe_or_die(rank: int, pipes: list[Any]) -> None:
+    if rank == 0:
+        pipes[0].recv()
+        os._exit(7)
+    os.close(jobs.report_pipe())
+    pipes[1].send("closed")
+    jobs.wait_forever(rank)
+
+
 def test_an_endless_grace_period() -> None:
     """Infinity is a grace period: ranks that obey SIGTERM are gone at once."""
     error = fail(jobs.call_in, (0, jobs.raise_value_error), 2, grace_period=float("inf"))

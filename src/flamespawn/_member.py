@@ -14,7 +14,7 @@ from flamespawn._errors import (
     ProcessRaisedException,
 )
 from flamespawn._native import ProcSet
-from flamespawn._platform import STRONGER, is_child, signal_name
+from flamespawn._platform import STRONGER, is_child, is_ending, signal_name
 from flamespawn._queues import ErrorSource
 from flamespawn._report import Done, Exiting, Failed
 
@@ -107,7 +107,13 @@ class Member:
         if got:
             source.parse()
         if got == 0 or source.final is not None or source.corrupt is not None:
-            if source.must_report and source.final is None and not self.signals:
+            # Somebody may have closed the pipe, and live on until the launcher stops him.
+            if (
+                source.must_report
+                and source.final is None
+                and not self.signals
+                and (source.corrupt is not None or is_ending(self.pid))
+            ):
                 self._silent_after = well_at
                 self._noticed_at = time.perf_counter_ns()
             self.note_failure(well_at)

@@ -7,6 +7,7 @@ import functools
 import os
 import signal
 import tempfile
+from pathlib import Path
 
 from flamespawn import _native
 
@@ -25,6 +26,11 @@ _SHARED_MEMORY = "/dev/shm"  # noqa: S108 - the files have no names there
 # `fcntl` has the names only where the C library that Python was built with had them.
 _ADD_SEALS = 1033
 _SEAL_SEAL, _SEAL_SHRINK, _SEAL_GROW, _SEAL_WRITE = 1, 2, 4, 8
+
+
+# Field of /proc/PID/stat after the name, and what it says of a thread that is on its way out.
+_STATE, _FLAGS = 0, 6
+_PF_EXITING = 4
 
 
 @functools.cache
@@ -89,3 +95,18 @@ class Wakeup:
 
     def close(self) -> None:
         """Do nothing: it is the set's."""
+
+
+def is_ending(pid: int) -> bool:
+    """
+    Return whether a process has ended or is about to; True where nobody can tell.
+
+    Facts about Linux: every thread is marked as exiting before its descriptors are closed, and a
+    process that has been collected is not in /proc any more. So a process that does not look like
+    that, and has closed a descriptor, has done so itself and lives on.
+    """
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    except OSError:
+        return True
+    return fields[_STATE] in b"ZX" or bool(int(fields[_FLAGS]) & _PF_EXITING)
