@@ -44,6 +44,10 @@ demo: build ## run the main job on real data
 test: test-c build ## run the C tests and the Python tests
 	@$(BIN)/python -m pytest
 
+.PHONY: chaos
+chaos: build ## run 10,000 random jobs, for an hour or so (CHAOS_FLAGS="--jobs 500 --delay 50")
+	@$(BIN)/python tests/chaos --jobs 10000 $(CHAOS_FLAGS)
+
 .PHONY: test-c
 test-c: ## run the tests of csrc/ without Python
 	@command -v $(CC) >/dev/null || { echo "missing: gcc (apt-get install gcc libc6-dev)"; exit 1; }
