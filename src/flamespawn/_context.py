@@ -136,13 +136,23 @@ class ProcessContext(EndsUnjoined):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if error is not None:
+            self._stop_because_of(error)
+            return
         try:
-            if error is None:
-                self._wait_for_end(None, None, len(self._members))
-                self._outcome()
-        finally:
-            # The block has raised, or the wait was interrupted.
+            self._wait_for_end(None, None, len(self._members))
+            self._outcome()
+        except BaseException as interrupt:
+            self._stop_because_of(interrupt)
+            raise
+
+    def _stop_because_of(self, error: BaseException) -> None:
+        """Stop all ranks; of two interrupts the first passes, and the second has hurried it."""
+        try:
             self.stop()
+        except KeyboardInterrupt:
+            if not isinstance(error, KeyboardInterrupt):
+                raise
 
     # ---------------------------------------------------------------------------------- public
 

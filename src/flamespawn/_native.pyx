@@ -452,6 +452,9 @@ def call_in_main_thread(function):
     return True
 
 
+# How long a handler is held back if the signal comes again: what is called may be stuck.
+cdef int64_t HOLD_NS = 10_000_000_000
+
 cdef object get_handler = _signal.getsignal
 cdef object set_handler = _signal.signal
 cdef tuple SIGNALS = tuple(sorted(map(int, signal.valid_signals())))
@@ -467,17 +470,18 @@ cdef class HeldSignals:
 
     cdef object __weakref__
     cdef dict _handlers
-    cdef list _seen
+    cdef dict _seen
 
     def __cinit__(self):
         self._handlers = {}
-        self._seen = []
+        self._seen = {}
 
     def __call__(self, signum, frame):
-        if signum in self._seen:
-            # Somebody is in a hurry.
+        now = now_ns()
+        if signum not in self._seen:
+            self._seen[signum] = now
+        elif now - self._seen[signum] > HOLD_NS:
             return self._handlers[signum](signum, frame)
-        self._seen.append(signum)
 
     def call(self, function):
         """Return `function()`; handlers of signals that came meanwhile are called after it."""

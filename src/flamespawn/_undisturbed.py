@@ -22,7 +22,7 @@ def call_undisturbed(function: Callable[[], T]) -> T:
     """
     Return `function()`; signal handlers that are due meanwhile are called after it.
 
-    A second signal of the same kind has its handler called at once: the function may be stuck.
+    A signal that comes again ten seconds later has its handler called: the function may be stuck.
     """
     if threading.get_ident() != threading.main_thread().ident:
         return function()
