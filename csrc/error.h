@@ -33,6 +33,7 @@
     XX(GETDENTS64, "getdents64")                                              \
     XX(GUARD, "procset_guard_start")                                          \
     XX(INDEX, "index")                                                        \
+    XX(JOB, "procset_job_end")                                                \
     XX(KILL, "kill")                                                          \
     XX(LAUNCH, "procset_launch")                                              \
     XX(MMAP, "mmap")                                                          \

@@ -17,6 +17,7 @@ procset_launch_open(unsigned features, const char *path,
         return procset__error_no_memory();
     }
     launch->features = features;
+    launch->job = PROCSET_HANDLE_INVALID;
     launch->path = malloc(size);
     if (launch->path == NULL) {
         r = procset__error_no_memory();
@@ -81,6 +82,7 @@ procset_launch_add(procset_launch *launch)
     launch->entries[launch->count++] = (procset__launchee) {
         .proc.handle = PROCSET_HANDLE_INVALID,
         .proc.sentinel = PROCSET_HANDLE_INVALID,
+        .proc.job = PROCSET_HANDLE_INVALID,
     };
     return 0;
 }
@@ -186,5 +188,36 @@ procset_launch_take(procset_launch *launch, size_t index, int64_t *ret_pid,
     *ret_pid = proc->pid;
     *ret_handle = proc->handle;
     proc->handle = PROCSET_HANDLE_INVALID;
+    return 0;
+}
+
+int
+procset_launch_environment(procset_launch *launch, const char *variable)
+{
+    if (variable[0] == '=' || strchr(variable, '=') == NULL) {
+        return procset__error_invalid(PROCSET__CALL_LAUNCH);
+    }
+    return procset__words_set(&launch->environment, variable);
+}
+
+int
+procset_launch_job(procset_launch *launch, procset_handle job)
+{
+    launch->job = job;
+    return 0;
+}
+
+int
+procset_launch_take_job(procset_launch *launch, size_t index,
+                        procset_handle *ret_job)
+{
+    procset__proc *proc;
+
+    if (index >= launch->count || launch->entries[index].proc.pid == 0) {
+        return procset__error_invalid(PROCSET__CALL_LAUNCH);
+    }
+    proc = &launch->entries[index].proc;
+    *ret_job = proc->job;
+    proc->job = PROCSET_HANDLE_INVALID;
     return 0;
 }

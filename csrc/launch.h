@@ -24,6 +24,7 @@ struct procset_launch {
     procset__words environment;
     size_t variable_index; // of the variable that differs, in the environment
     uint64_t blocked;      // bit n-1 is signal n
+    procset_handle job;    // borrowed
     procset__launchee *entries;
     size_t count;
     size_t capacity;

@@ -13,6 +13,8 @@ typedef struct {
     // The end of another parent's child is told by this handle; for our own
     // children it is PROCSET_HANDLE_INVALID.
     procset_handle sentinel;
+    // The job of the process and of all that it starts, if it is known.
+    procset_handle job;
     procset_status status;
 } procset__proc;
 
@@ -23,7 +25,8 @@ procset__proc_has_handles(void);
 // Opens the identity of a running or unreaped process. A process that is gone
 // already, or that was reaped by somebody else, is not an error: its status
 // is PROCSET_UNKNOWN from the start. `want_handle` false forces the fall-back.
-// The sentinel is duplicated.
+// The sentinel is duplicated; the job is
+// for the caller to set, and belongs to the result then.
 int
 procset__proc_open(int64_t pid, procset_handle sentinel, bool want_handle,
                    procset__proc *ret_proc);

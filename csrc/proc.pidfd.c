@@ -94,6 +94,7 @@ procset__proc_has_handles(void)
         .pid = getpid(),
         .handle = PROCSET_HANDLE_INVALID,
         .sentinel = PROCSET_HANDLE_INVALID,
+        .job = PROCSET_HANDLE_INVALID,
     };
     siginfo_t info;
     bool works;

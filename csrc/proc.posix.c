@@ -45,6 +45,7 @@ procset__proc_open(int64_t pid, procset_handle sentinel, bool want_handle,
         .pid = pid,
         .handle = PROCSET_HANDLE_INVALID,
         .sentinel = PROCSET_HANDLE_INVALID,
+        .job = PROCSET_HANDLE_INVALID,
     };
     bool over = false;
     int r;
@@ -96,6 +97,7 @@ procset__proc_done(procset__proc *proc)
 {
     proc->handle = procset__handle_close(proc->handle);
     proc->sentinel = procset__handle_close(proc->sentinel);
+    proc->job = procset__handle_close(proc->job);
 }
 
 int

@@ -149,6 +149,16 @@ procset_launch_inherit(procset_launch *launch, procset_handle handle);
 int
 procset_launch_variable(procset_launch *launch, const char *variable);
 
+// Adds the variable "NAME=VALUE" to the environment of all processes, or sets
+// the one with this name.
+int
+procset_launch_environment(procset_launch *launch, const char *variable);
+
+// Has all processes start in this job, which is borrowed until the start.
+// PROCSET_HANDLE_INVALID stands for none.
+int
+procset_launch_job(procset_launch *launch, procset_handle job);
+
 // Starts all processes, or none: when one cannot be started, those before it
 // are killed and reaped (one that does not end within two seconds is stuck in
 // the kernel, and is given up). Once only. Signals that this process ignores
@@ -156,6 +166,12 @@ procset_launch_variable(procset_launch *launch, const char *variable);
 // SIGHUP, SIGINT, SIGQUIT, SIGTSTP, SIGTTIN and SIGTTOU. Returns when each has
 // become the program, so the error is that of its execve(), too. The processes
 // do not depend on the thread that started them.
+//
+// On Windows no descriptor but the standard ones has a number of its own that
+// a program could know, so a handle keeps its value. Each process leads a
+// process group, which is deaf to Ctrl-C, and no other signal can be blocked.
+// What keeps a program from being loaded, such as a missing library, is told
+// by its exit code.
 int
 procset_launch_start(procset_launch *launch);
 
@@ -230,6 +246,26 @@ typedef struct {
 int
 procset_guard_start(const procset_guard *guard, bool *ret_private);
 
+// Takes over the job of the process with this index and of all that it starts,
+// where there are jobs, or else PROCSET_HANDLE_INVALID. The caller closes it.
+int
+procset_launch_take_job(procset_launch *launch, size_t index,
+                        procset_handle *ret_job);
+
+// --------------------------------------------------------------------- job
+//
+// A job is a set of processes, and of all that they start. There are none but
+// on Windows: elsewhere PROCSET_HANDLE_INVALID stands for one.
+
+// Opens an empty job. Its processes are ended when the last handle of it is
+// closed, which the end of this process does too.
+int
+procset_job_open(procset_handle *ret_job);
+
+// Ends all processes of a job, with the exit code of procset_signal().
+int
+procset_job_end(procset_handle job);
+
 // --------------------------------------------------------------------- set
 
 typedef struct procset procset;
@@ -260,6 +296,9 @@ typedef struct {
     // The read end of the member's report pipe, or PROCSET_HANDLE_INVALID.
     // Borrowed: keep it open until procset_forget_report() or procset_close().
     procset_handle report;
+    // The job of the process and of all that it starts, or
+    // PROCSET_HANDLE_INVALID. Duplicated.
+    procset_handle job;
     // The process is known to have ended and to have been reaped: its pid may
     // be somebody else's by now and is not looked at.
     bool over;

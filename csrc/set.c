@@ -168,7 +168,8 @@ add_locked(procset *set, const procset_member *member, size_t *ret_index)
     procset__entry entry = {
         .proc = {.pid = member->pid,
                  .handle = PROCSET_HANDLE_INVALID,
-                 .sentinel = PROCSET_HANDLE_INVALID},
+                 .sentinel = PROCSET_HANDLE_INVALID,
+                 .job = PROCSET_HANDLE_INVALID},
         .report = PROCSET_HANDLE_INVALID,
     };
     size_t index = set->count;
@@ -186,6 +187,12 @@ add_locked(procset *set, const procset_member *member, size_t *ret_index)
                                &entry.proc);
         if (r < 0) {
             return r;
+        }
+    }
+    if (member->job != PROCSET_HANDLE_INVALID) {
+        r = procset__handle_dup(member->job, &entry.proc.job);
+        if (r < 0) {
+            goto finish;
         }
     }
     if (member->report != PROCSET_HANDLE_INVALID) {

@@ -45,6 +45,26 @@ procset__words_add(procset__words *words, const char *word)
     return 0;
 }
 
+int
+procset__words_set(procset__words *words, const char *variable)
+{
+    size_t length = strcspn(variable, "=") + 1;
+    size_t count = words->count;
+    int r;
+
+    r = procset__words_add(words, variable);
+    for (size_t i = 0; r == 0 && i < count; i++) {
+        if (strncmp(words->items[i], variable, length) == 0) {
+            free(words->items[i]);
+            words->items[i] = words->items[count];
+            words->items[count] = NULL;
+            words->count = count;
+            break;
+        }
+    }
+    return r;
+}
+
 void
 procset__words_done(procset__words *words)
 {

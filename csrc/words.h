@@ -15,6 +15,11 @@ typedef struct {
 int
 procset__words_add(procset__words *words, const char *word);
 
+// Appends a copy of the variable "NAME=VALUE", or puts it in the place of the
+// one with the same name.
+int
+procset__words_set(procset__words *words, const char *variable);
+
 // Frees the strings and leaves an empty list.
 void
 procset__words_done(procset__words *words);

@@ -253,6 +253,7 @@ cdef class ProcSet:
         member.pid = pid
         member.sentinel = sentinel
         member.report = report
+        member.job = PROCSET_HANDLE_INVALID
         member.over = over
         check(procset_add(self._open(), &member, &index))
         self._count = index + 1

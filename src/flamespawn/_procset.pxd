@@ -52,6 +52,7 @@ cdef extern from "procset.h" nogil:
         int64_t pid
         procset_handle sentinel
         procset_handle report
+        procset_handle job
         bint over
 
     int procset_add(procset *set, const procset_member *member, size_t *ret_index)

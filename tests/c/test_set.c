@@ -24,6 +24,7 @@ own(const test_child *child)
         .pid = child->pid,
         .sentinel = PROCSET_HANDLE_INVALID,
         .report = PROCSET_HANDLE_INVALID,
+        .job = PROCSET_HANDLE_INVALID,
     };
 }
 
@@ -93,7 +94,8 @@ test_impossible_pids_are_refused(void)
     for (size_t i = 0; i < 3; i++) {
         procset_member member = {.pid = pids[i],
                                  .sentinel = PROCSET_HANDLE_INVALID,
-                                 .report = PROCSET_HANDLE_INVALID};
+                                 .report = PROCSET_HANDLE_INVALID,
+                                 .job = PROCSET_HANDLE_INVALID};
         int r = procset_add(set, &member, &index);
 
         CHECK_INT(procset_error_kind(r), ==, PROCSET_KIND_INVALID);
@@ -285,7 +287,8 @@ test_child_of_another_parent(void)
     r = procset_add(set,
                     &(procset_member) {.pid = middle.pid,
                                        .sentinel = ends[0],
-                                       .report = PROCSET_HANDLE_INVALID},
+                                       .report = PROCSET_HANDLE_INVALID,
+                                       .job = PROCSET_HANDLE_INVALID},
                     &index);
     OK(r);
     CHECK_INT(look(set, &event, 1), ==, 0);
@@ -318,7 +321,8 @@ test_report(void)
     OK(procset_add(set,
                    &(procset_member) {.pid = child.pid,
                                       .sentinel = PROCSET_HANDLE_INVALID,
-                                      .report = ends[0]},
+                                      .report = ends[0],
+                                      .job = PROCSET_HANDLE_INVALID},
                    &index));
     r = procset_read(set, 0, buffer, sizeof(buffer), &count);
     CHECK_INT(procset_error_kind(r), ==, PROCSET_KIND_AGAIN);

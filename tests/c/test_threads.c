@@ -40,7 +40,8 @@ add_more(void *argument)
     for (size_t i = CHILDREN / 2; i < CHILDREN; i++) {
         procset_member member = {.pid = children[i].pid,
                                  .sentinel = PROCSET_HANDLE_INVALID,
-                                 .report = PROCSET_HANDLE_INVALID};
+                                 .report = PROCSET_HANDLE_INVALID,
+                                 .job = PROCSET_HANDLE_INVALID};
         size_t index;
 
         OK(procset_add(set, &member, &index));
@@ -63,7 +64,8 @@ run_all(unsigned features)
     for (size_t i = 0; i < CHILDREN / 2; i++) {
         procset_member member = {.pid = children[i].pid,
                                  .sentinel = PROCSET_HANDLE_INVALID,
-                                 .report = PROCSET_HANDLE_INVALID};
+                                 .report = PROCSET_HANDLE_INVALID,
+                                 .job = PROCSET_HANDLE_INVALID};
 
         OK(procset_add(set, &member, &index));
     }
