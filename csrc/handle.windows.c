@@ -12,6 +12,20 @@ procset__handle_close(procset_handle handle)
     return PROCSET_HANDLE_INVALID;
 }
 
+procset_handle
+procset_handle_close(procset_handle handle)
+{
+    return procset__handle_close(handle);
+}
+
+int
+procset_handle_move(procset_handle *handle)
+{
+    // The standard streams are no numbers of handles.
+    (void) handle;
+    return 0;
+}
+
 int
 procset__handle_dup(procset_handle handle, procset_handle *ret_handle)
 {
