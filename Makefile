@@ -63,6 +63,12 @@ test-valgrind: ## run the C tests under valgrind
 	@command -v valgrind >/dev/null || { echo "missing: valgrind (apt-get install valgrind)"; exit 1; }
 	@$(MAKE) --no-print-directory -C tests/c FLAVOUR=valgrind
 
+.PHONY: test-windows-c
+test-windows-c: ## run the C tests for Windows under Wine, which is installed when root
+	@wheelhouse-ci/check-wine
+	@$(MAKE) --no-print-directory -C tests/c SYSTEM=win; \
+		status=$$?; tests/c/run-wine build/wine-c; exit $$status
+
 .PHONY: test-pythons
 test-pythons: wheel ## test the wheel on every CPython that is found here
 	@wheelhouse-ci/test-pythons dist/*.whl

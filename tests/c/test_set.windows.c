@@ -1,0 +1,470 @@
+#include "check.h"
+#include "child.windows.h"
+#include "clock.h"
+
+#define SIGNAL_TERM 15
+#define SIGNAL_BREAK 21
+
+static procset *
+open_with(const test_child *children, size_t count)
+{
+    procset *set = NULL;
+    size_t index = 99;
+
+    OK(procset_open(procset_probe(), &set));
+    for (size_t i = 0; i < count; i++) {
+        procset_member member = member_of(&children[i]);
+
+        OK(procset_add(set, &member, &index));
+        CHECK_INT(index, ==, i);
+    }
+    return set;
+}
+
+static procset_status
+status_of(procset *set, size_t index)
+{
+    procset_status status = {0};
+
+    OK(procset_get_status(set, index, &status));
+    return status;
+}
+
+// Events that are there now.
+static size_t
+look(procset *set, procset_event *events, size_t capacity)
+{
+    size_t count = 99;
+
+    OK(procset_wait(set, 0, events, capacity, &count));
+    return count;
+}
+
+// Waits for the next event.
+static procset_event
+next(procset *set)
+{
+    int64_t deadline = procset__now() + LIVENESS_NS;
+    procset_event event;
+    size_t count = 0;
+
+    OK(procset_wait(set, deadline, &event, 1, &count));
+    CHECK_INT(count, ==, 1);
+    return event;
+}
+
+static void
+test_empty_set(void)
+{
+    procset *set = open_with(NULL, 0);
+    procset_event event;
+    procset_status status;
+
+    CHECK_INT(look(set, &event, 1), ==, 0);
+    CHECK_INT(procset_get_status(set, 0, &status), <, 0);
+    CHECK_INT(procset_signal(set, 0, SIGNAL_TERM), <, 0);
+    CHECK_INT(procset_forget_report(set, 0), <, 0);
+    CHECK(procset_close(set) == NULL);
+    CHECK(procset_close(NULL) == NULL);
+    CHECK(procset_abandon(NULL) == NULL);
+}
+
+// All 32 bits of an exit code arrive, those that mean "running" among them.
+static void
+test_exit_codes(void)
+{
+    const unsigned codes[] = {0, 42, 259, 0xC0000005, 0xFFFFFFFF};
+    const size_t count = sizeof(codes) / sizeof(*codes);
+    test_child children[sizeof(codes) / sizeof(*codes)];
+    procset_event event;
+    procset *set;
+
+    for (size_t i = 0; i < count; i++) {
+        children[i] = child_start(codes[i]);
+    }
+    set = open_with(children, count);
+    CHECK_INT(look(set, &event, 1), ==, 0);
+    CHECK_INT(status_of(set, 0).state, ==, PROCSET_RUNNING);
+    for (size_t i = 0; i < count; i++) {
+        child_release(&children[i]);
+    }
+    for (size_t i = 0; i < count; i++) {
+        (void) wait_for_end(set);
+    }
+    for (size_t i = 0; i < count; i++) {
+        CHECK_INT(status_of(set, i).state, ==, PROCSET_EXITED);
+        CHECK_INT((unsigned) status_of(set, i).code, ==, codes[i]);
+        child_done(&children[i]);
+    }
+    // Told once.
+    CHECK_INT(look(set, &event, 1), ==, 0);
+    set = procset_close(set);
+}
+
+static void
+test_usage(void)
+{
+    test_child child = child_start(0);
+    procset *set = open_with(&child, 1);
+
+    child_release(&child);
+    CHECK_INT(wait_for_end(set), ==, 0);
+    CHECK_INT(status_of(set, 0).user_ns, >=, 0);
+    CHECK_INT(status_of(set, 0).system_ns, >=, 0);
+    if (is_wine()) {
+        SKIP(max_rss, "Wine forgets the memory of a process that has ended");
+    }
+    else {
+        CHECK_INT(status_of(set, 0).max_rss, >, 0);
+    }
+    set = procset_close(set);
+    child_done(&child);
+}
+
+// What is ended by force has died of SIGTERM, and a second time it is gone.
+static void
+test_signal(void)
+{
+    test_child child = child_start(0);
+    procset *set = open_with(&child, 1);
+    int r;
+
+    OK(procset_signal(set, 0, 0));
+    r = procset_signal(set, 0, 9);
+    CHECK_INT(procset_error_kind(r), ==, PROCSET_KIND_INVALID);
+    // Nobody knows whether it leads a group.
+    r = procset_signal(set, 0, SIGNAL_BREAK);
+    CHECK_INT(procset_error_kind(r), ==, PROCSET_KIND_INVALID);
+    OK(procset_signal(set, 0, SIGNAL_TERM));
+    CHECK_INT(wait_for_end(set), ==, 0);
+    CHECK_INT(status_of(set, 0).state, ==, PROCSET_SIGNALED);
+    CHECK_INT(status_of(set, 0).code, ==, SIGNAL_TERM);
+    r = procset_signal(set, 0, SIGNAL_TERM);
+    CHECK_INT(procset_error_kind(r), ==, PROCSET_KIND_GONE);
+    set = procset_close(set);
+    child_release(&child);
+    child_done(&child);
+}
+
+// A signal to a member that has ended and was not told yet finds it gone.
+static void
+test_signal_after_the_end(void)
+{
+    test_child child = child_start(0);
+    procset *set = open_with(&child, 1);
+    int r;
+
+    child_release(&child);
+    CHECK_INT(WaitForSingleObject(child.process, INFINITE), ==, WAIT_OBJECT_0);
+    r = procset_signal(set, 0, SIGNAL_TERM);
+    CHECK_INT(procset_error_kind(r), ==, PROCSET_KIND_GONE);
+    CHECK_INT(wait_for_end(set), ==, 0);
+    CHECK_INT(status_of(set, 0).state, ==, PROCSET_EXITED);
+    set = procset_close(set);
+    child_done(&child);
+}
+
+// A wait takes no more than 64 handles; a set takes as many as there are.
+static void
+test_many_members(void)
+{
+    enum { COUNT = 200 };
+    static test_child children[COUNT];
+    static bool seen[COUNT];
+    procset *set;
+
+    for (size_t i = 0; i < COUNT; i++) {
+        children[i] = child_start((unsigned) i);
+    }
+    set = open_with(children, COUNT);
+    for (size_t i = 0; i < COUNT; i++) {
+        child_release(&children[i]);
+    }
+    for (size_t i = 0; i < COUNT; i++) {
+        size_t index = wait_for_end(set);
+
+        CHECK(!seen[index]);
+        seen[index] = true;
+        CHECK_INT(status_of(set, index).code, ==, index);
+        child_done(&children[index]);
+    }
+    set = procset_close(set);
+}
+
+// Those that end while nobody waits are told in the order of their ends.
+static void
+test_order_of_ends(void)
+{
+    const size_t order[] = {3, 1, 4, 0, 2};
+    test_child children[5];
+    procset_event events[8];
+    size_t count, ended = 0;
+    procset *set;
+
+    for (size_t i = 0; i < 5; i++) {
+        children[i] = child_start((unsigned) i);
+    }
+    set = open_with(children, 5);
+    for (size_t i = 0; i < 5; i++) {
+        child_release(&children[order[i]]);
+        CHECK_INT(WaitForSingleObject(children[order[i]].process, INFINITE),
+                  ==, WAIT_OBJECT_0);
+    }
+    while (ended < 5) {
+        OK(procset_wait(set, procset__now() + LIVENESS_NS, events, 8, &count));
+        for (size_t i = 0; i < count; i++) {
+            CHECK_INT(events[i].type, ==, PROCSET_EVENT_ENDED);
+            CHECK_INT(events[i].index, ==, order[ended++]);
+        }
+    }
+    for (size_t i = 0; i < 5; i++) {
+        child_done(&children[i]);
+    }
+    set = procset_close(set);
+}
+
+// Without a handle the process is looked for by its pid.
+static void
+test_member_by_pid(void)
+{
+    test_child child = child_start(7);
+    procset *set = open_with(NULL, 0);
+    procset_member member = member_of(&child);
+    size_t index;
+
+    member.sentinel = PROCSET_HANDLE_INVALID;
+    OK(procset_add(set, &member, &index));
+    child_release(&child);
+    CHECK_INT(wait_for_end(set), ==, 0);
+    CHECK_INT(status_of(set, 0).code, ==, 7);
+    set = procset_close(set);
+    child_done(&child);
+}
+
+// A process that is gone has ended, and how it has is known for as long as
+// somebody else still has a handle of it.
+static void
+test_member_that_is_gone(void)
+{
+    test_child child = child_start(7);
+    procset *set = open_with(NULL, 0);
+    procset_member member = member_of(&child);
+    size_t index;
+    int r;
+
+    member.sentinel = PROCSET_HANDLE_INVALID;
+    child_release(&child);
+    CHECK_INT(WaitForSingleObject(child.process, INFINITE), ==, WAIT_OBJECT_0);
+    child_done(&child);
+    OK(procset_add(set, &member, &index));
+    r = procset_signal(set, 0, SIGNAL_TERM);
+    CHECK_INT(procset_error_kind(r), ==, PROCSET_KIND_GONE);
+    CHECK_INT(wait_for_end(set), ==, 0);
+    CHECK(status_of(set, 0).state == PROCSET_UNKNOWN
+          || status_of(set, 0).code == 7);
+    set = procset_close(set);
+}
+
+// Something else than the process may tell of its end.
+static void
+test_foreign_sentinel(void)
+{
+    HANDLE event = CreateEventW(NULL, TRUE, FALSE, NULL);
+    test_child child = child_start(7);
+    procset *set = open_with(NULL, 0);
+    procset_member member = member_of(&child);
+    procset_event events[2];
+    size_t index;
+
+    member.sentinel = (procset_handle) event;
+    OK(procset_add(set, &member, &index));
+    CHECK_INT(look(set, events, 2), ==, 0);
+    CHECK(SetEvent(event));
+    CHECK_INT(wait_for_end(set), ==, 0);
+    CHECK_INT(status_of(set, 0).state, ==, PROCSET_UNKNOWN);
+    set = procset_close(set);
+    CHECK(CloseHandle(event));
+    child_release(&child);
+    child_done(&child);
+}
+
+// A report is announced until it has been read, and then no more; its end is
+// announced too.
+static void
+test_report(void)
+{
+    test_child child = child_start(0);
+    procset *set = open_with(NULL, 0);
+    procset_member member = member_of(&child);
+    procset_handle read_end, write_end;
+    procset_event event;
+    char buffer[16];
+    size_t index, count;
+    DWORD written;
+    int r;
+
+    OK(procset_report_open(&read_end, &write_end));
+    member.report = read_end;
+    OK(procset_add(set, &member, &index));
+    r = procset_read(set, 0, buffer, sizeof(buffer), &count);
+    CHECK_INT(procset_error_kind(r), ==, PROCSET_KIND_AGAIN);
+    CHECK_INT(look(set, &event, 1), ==, 0);
+    CHECK(WriteFile((HANDLE) write_end, "hello", 5, &written, NULL));
+    for (int i = 0; i < 3; i++) {
+        event = next(set);
+        CHECK_INT(event.type, ==, PROCSET_EVENT_READABLE);
+        CHECK_INT(event.index, ==, 0);
+    }
+    OK(procset_read(set, 0, buffer, 2, &count));
+    CHECK_INT(count, ==, 2);
+    CHECK_INT(next(set).type, ==, PROCSET_EVENT_READABLE);
+    OK(procset_read(set, 0, buffer, sizeof(buffer), &count));
+    CHECK_INT(count, ==, 3);
+    CHECK_INT(memcmp(buffer, "llo", 3), ==, 0);
+    CHECK_INT(look(set, &event, 1), ==, 0);
+    CHECK(CloseHandle((HANDLE) write_end));
+    CHECK_INT(next(set).type, ==, PROCSET_EVENT_READABLE);
+    OK(procset_read(set, 0, buffer, sizeof(buffer), &count));
+    CHECK_INT(count, ==, 0);
+    OK(procset_forget_report(set, 0));
+    OK(procset_forget_report(set, 0));
+    CHECK_INT(look(set, &event, 1), ==, 0);
+    set = procset_close(set);
+    CHECK(CloseHandle((HANDLE) read_end));
+    child_release(&child);
+    child_done(&child);
+}
+
+// A report that was forgotten is nobody's, and can be watched by another set.
+static void
+test_report_of_two_sets(void)
+{
+    test_child child = child_start(0);
+    procset_member member = member_of(&child);
+    procset_handle read_end, write_end;
+    procset_event event;
+    size_t index;
+    DWORD written;
+
+    OK(procset_report_open(&read_end, &write_end));
+    member.report = read_end;
+    for (int i = 0; i < 2; i++) {
+        procset *set = open_with(NULL, 0);
+
+        OK(procset_add(set, &member, &index));
+        CHECK(WriteFile((HANDLE) write_end, "x", 1, &written, NULL));
+        CHECK_INT(next(set).type, ==, PROCSET_EVENT_READABLE);
+        OK(procset_forget_report(set, 0));
+        CHECK_INT(look(set, &event, 1), ==, 0);
+        set = procset_close(set);
+    }
+    CHECK(CloseHandle((HANDLE) read_end));
+    CHECK(CloseHandle((HANDLE) write_end));
+    child_release(&child);
+    child_done(&child);
+}
+
+static DWORD WINAPI
+wake_set(void *set)
+{
+    OK(procset_wake(set));
+    return 0;
+}
+
+// wake() from another thread and a byte on the wake handle end a wait, once.
+static void
+test_wake(void)
+{
+    procset *set = open_with(NULL, 0);
+    HANDLE thread = CreateThread(NULL, 0, wake_set, set, 0, NULL);
+    procset_event event;
+    DWORD written;
+
+    CHECK_INT(next(set).type, ==, PROCSET_EVENT_WOKEN);
+    CHECK_INT(WaitForSingleObject(thread, INFINITE), ==, WAIT_OBJECT_0);
+    CHECK(CloseHandle(thread));
+    CHECK_INT(look(set, &event, 1), ==, 0);
+    OK(procset_wake(set));
+    OK(procset_wake(set));
+    CHECK_INT(next(set).type, ==, PROCSET_EVENT_WOKEN);
+    CHECK_INT(look(set, &event, 1), ==, 0);
+    CHECK(
+        WriteFile((HANDLE) procset_wake_handle(set), "x", 1, &written, NULL));
+    CHECK_INT(next(set).type, ==, PROCSET_EVENT_WOKEN);
+    set = procset_close(set);
+}
+
+// What can be waited for elsewhere is signalled when a wait would return.
+static void
+test_wait_handle(void)
+{
+    procset *set = open_with(NULL, 0);
+    HANDLE handle = (HANDLE) procset_wait_handle(set);
+
+    CHECK_INT(WaitForSingleObject(handle, 0), ==, WAIT_TIMEOUT);
+    OK(procset_wake(set));
+    CHECK_INT(WaitForSingleObject(handle, INFINITE), ==, WAIT_OBJECT_0);
+    CHECK_INT(next(set).type, ==, PROCSET_EVENT_WOKEN);
+    set = procset_close(set);
+}
+
+// A wait ends at its deadline, and never before.
+static void
+test_deadlines(void)
+{
+    const int64_t lengths[] = {1, 100000, 1000000, 3300000, 40000000};
+    procset *set = open_with(NULL, 0);
+    procset_event event;
+    size_t count;
+
+    for (size_t i = 0; i < 5; i++) {
+        int64_t deadline = procset__now() + lengths[i];
+
+        count = 99;
+        OK(procset_wait(set, deadline, &event, 1, &count));
+        CHECK_INT(count, ==, 0);
+        CHECK_INT(procset__now(), >=, deadline);
+        CHECK_INT(procset__now(), <, deadline + LIVENESS_NS);
+    }
+    set = procset_close(set);
+}
+
+// A set that is closed leaves its members as they are.
+static void
+test_close_leaves_members_running(void)
+{
+    test_child child = child_start(3);
+    procset *set = open_with(&child, 1);
+    DWORD code;
+
+    set = procset_close(set);
+    CHECK_INT(WaitForSingleObject(child.process, 0), ==, WAIT_TIMEOUT);
+    child_release(&child);
+    CHECK_INT(WaitForSingleObject(child.process, INFINITE), ==, WAIT_OBJECT_0);
+    CHECK(GetExitCodeProcess(child.process, &code));
+    CHECK_INT(code, ==, 3);
+    child_done(&child);
+}
+
+int
+main(int argc, char **argv)
+{
+    child_main(argc, argv);
+    RUN(test_empty_set);
+    RUN(test_exit_codes);
+    RUN(test_usage);
+    RUN(test_signal);
+    RUN(test_signal_after_the_end);
+    RUN(test_many_members);
+    RUN(test_order_of_ends);
+    RUN(test_member_by_pid);
+    RUN(test_member_that_is_gone);
+    RUN(test_foreign_sentinel);
+    RUN(test_report);
+    RUN(test_report_of_two_sets);
+    RUN(test_wake);
+    RUN(test_wait_handle);
+    RUN(test_deadlines);
+    RUN(test_close_leaves_members_running);
+    return 0;
+}
