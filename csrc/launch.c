@@ -127,16 +127,11 @@ static int
 place_variable(procset_launch *launch, const char *variable)
 {
     procset__words *environment = &launch->environment;
-    size_t length = strcspn(variable, "=") + 1;
 
-    for (size_t i = 0; i < environment->count; i++) {
-        if (strncmp(environment->items[i], variable, length) == 0) {
-            launch->variable_index = i;
-            return 0;
-        }
-    }
-    launch->variable_index = environment->count;
-    return procset__words_add(environment, variable);
+    launch->variable_index = procset__words_find(environment, variable);
+    return launch->variable_index < environment->count
+               ? 0
+               : procset__words_add(environment, variable);
 }
 
 int

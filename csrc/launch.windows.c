@@ -6,8 +6,6 @@
 //   process, and it has the same value there. The mark is the handle's own:
 //   while it is set, the handle also goes to what other threads start without
 //   such a list.
-// - A list must not be empty, nor name a handle twice.
-// - The jobs of a list are entered in its order (Windows 10): the outer first.
 // - A process is in its jobs before it runs, so it starts nothing outside.
 // - CREATE_NEW_PROCESS_GROUP turns Ctrl-C off in the process, and in what it
 //   starts.
@@ -16,6 +14,7 @@
 
 #include "launch.h"
 
+#include "attributes.h"
 #include "clock.h"
 #include "error.h"
 #include "handle.h"
@@ -27,7 +26,6 @@
 
 #define SIGNAL_INT 2
 #define STANDARD 3
-#define MOST_JOBS 2
 
 // How long an undone start waits for a process that was ended.
 #define UNDO_NS (2 * INT64_C(1000000000))
@@ -69,25 +67,36 @@ typedef struct {
     DWORD flags;
 } preparation;
 
+// Appends the environment as the block that a process is given.
+static int
+add_environment(procset__wide *block, const procset__words *environment)
+{
+    int r = 0;
+
+    for (size_t i = 0; r == 0 && i < environment->count; i++) {
+        r = procset__wide_add(block, environment->items[i]);
+        if (r == 0) {
+            r = procset__wide_push(block, 0);
+        }
+    }
+    // Another zero ends the block; an empty one has two as well.
+    for (int i = 0; r == 0 && i < 2; i++) {
+        r = procset__wide_push(block, 0);
+    }
+    return r;
+}
+
 static int
 prepare_text(const procset_launch *launch, preparation *prepared)
 {
-    const procset__words *environment = &launch->environment;
     int r;
 
     r = procset__wide_add(&prepared->path, launch->path);
     if (r == 0) {
         r = procset__wide_push(&prepared->path, 0);
     }
-    for (size_t i = 0; r == 0 && i < environment->count; i++) {
-        r = procset__wide_add(&prepared->environment, environment->items[i]);
-        if (r == 0) {
-            r = procset__wide_push(&prepared->environment, 0);
-        }
-    }
-    // Another zero ends the block; an empty one has two as well.
-    for (int i = 0; r == 0 && i < 2; i++) {
-        r = procset__wide_push(&prepared->environment, 0);
+    if (r == 0) {
+        r = add_environment(&prepared->environment, &launch->environment);
     }
     return r;
 }
@@ -197,103 +206,76 @@ prepare(const procset_launch *launch, preparation *ret_prepared)
 
 // ------------------------------------------------------------------ create
 
-// The lists of one process. They must stay where they are until it has been
-// created.
-typedef struct {
-    LPPROC_THREAD_ATTRIBUTE_LIST attributes;
-    HANDLE *handles;
-    size_t handle_count;
-    HANDLE jobs[MOST_JOBS];
-    size_t job_count;
-} start_lists;
-
-static void
-add_handle(start_lists *lists, HANDLE handle)
+static int
+list(const procset_launch *launch, const preparation *prepared,
+     const procset__launchee *entry, procset__attributes *ret_attributes)
 {
-    for (size_t i = 0; i < lists->handle_count; i++) {
-        if (lists->handles[i] == handle) {
-            return;
+    procset__attributes attributes;
+    int r;
+
+    r = procset__attributes_open(entry->inherited_count + STANDARD,
+                                 &attributes);
+    if (r < 0) {
+        return r;
+    }
+    for (size_t i = 0; i < STANDARD; i++) {
+        if (prepared->standard[i] != NULL) {
+            procset__attributes_add_handle(
+                &attributes, procset__from_native(prepared->standard[i]));
         }
     }
-    lists->handles[lists->handle_count++] = handle;
+    for (size_t i = 0; i < entry->inherited_count; i++) {
+        procset__attributes_add_handle(&attributes, entry->inherited[i]);
+    }
+    if (launch->job != PROCSET_HANDLE_INVALID) {
+        procset__attributes_add_job(&attributes, launch->job);
+    }
+    procset__attributes_add_job(&attributes, entry->proc.job);
+    *ret_attributes = attributes;
+    return 0;
 }
 
+// The texts of one process.
+typedef struct {
+    procset__wide command_line;
+    // Empty where it is that of all.
+    procset__wide environment;
+} texts;
+
 static void
-lists_done(start_lists *lists)
+texts_done(texts *own)
 {
-    if (lists->attributes != NULL) {
-        DeleteProcThreadAttributeList(lists->attributes);
-        free(lists->attributes);
-    }
-    free(lists->handles);
+    procset__wide_done(&own->command_line);
+    procset__wide_done(&own->environment);
 }
 
 static int
-fill_attributes(start_lists *lists)
+texts_open(procset_launch *launch, procset__launchee *entry, texts *ret_own)
 {
-    SIZE_T size = 0;
+    texts own = {.command_line = {0}};
+    int r;
 
-    // The first call tells the size.
-    (void) InitializeProcThreadAttributeList(NULL, 2, 0, &size);
-    lists->attributes = calloc(1, size);
-    if (lists->attributes == NULL) {
-        return procset__error_no_memory();
+    r = procset__wide_add_command_line(&own.command_line, &entry->arguments);
+    if (r == 0) {
+        r = procset__wide_push(&own.command_line, 0);
     }
-    if (!InitializeProcThreadAttributeList(lists->attributes, 2, 0, &size)) {
-        int r = procset__error_last(PROCSET__CALL_UPDATE_ATTRIBUTE);
-
-        free(lists->attributes);
-        lists->attributes = NULL;
+    if (r == 0 && entry->variable != NULL) {
+        procset__launch_swap_variable(launch, entry);
+        r = add_environment(&own.environment, &launch->environment);
+        procset__launch_swap_variable(launch, entry);
+    }
+    if (r < 0) {
+        texts_done(&own);
         return r;
     }
-    if (!UpdateProcThreadAttribute(
-            lists->attributes, 0, PROC_THREAD_ATTRIBUTE_JOB_LIST, lists->jobs,
-            lists->job_count * sizeof(*lists->jobs), NULL, NULL)
-        || (lists->handle_count > 0
-            && !UpdateProcThreadAttribute(
-                lists->attributes, 0, PROC_THREAD_ATTRIBUTE_HANDLE_LIST,
-                lists->handles, lists->handle_count * sizeof(*lists->handles),
-                NULL, NULL))) {
-        return procset__error_last(PROCSET__CALL_UPDATE_ATTRIBUTE);
-    }
+    *ret_own = own;
     return 0;
 }
 
 static int
-lists_open(const procset_launch *launch, const preparation *prepared,
-           const procset__launchee *entry, start_lists *ret_lists)
-{
-    start_lists made = {.attributes = NULL};
-    int r;
-
-    made.handles =
-        calloc(entry->inherited_count + STANDARD, sizeof(*made.handles));
-    if (made.handles == NULL) {
-        return procset__error_no_memory();
-    }
-    for (size_t i = 0; i < STANDARD; i++) {
-        if (prepared->standard[i] != NULL) {
-            add_handle(&made, prepared->standard[i]);
-        }
-    }
-    for (size_t i = 0; i < entry->inherited_count; i++) {
-        add_handle(&made, procset__to_native(entry->inherited[i]));
-    }
-    if (launch->job != PROCSET_HANDLE_INVALID) {
-        made.jobs[made.job_count++] = procset__to_native(launch->job);
-    }
-    made.jobs[made.job_count++] = procset__to_native(entry->proc.job);
-    *ret_lists = made;
-    r = fill_attributes(ret_lists);
-    if (r < 0) {
-        lists_done(ret_lists);
-    }
-    return r;
-}
-
-static int
-create_listed(const preparation *prepared, const start_lists *lists,
-              procset__wide *command_line, procset__proc *proc)
+create_listed(const preparation *prepared,
+              const procset__attributes *attributes, const texts *own,
+              procset__proc *proc)
 {
     STARTUPINFOEXW startup = {
         .StartupInfo = {.cb = sizeof(startup),
@@ -301,14 +283,16 @@ create_listed(const preparation *prepared, const start_lists *lists,
                         .hStdInput = prepared->standard[0],
                         .hStdOutput = prepared->standard[1],
                         .hStdError = prepared->standard[2]},
-        .lpAttributeList = lists->attributes,
+        .lpAttributeList = attributes->list,
     };
     PROCESS_INFORMATION created;
+    wchar_t *environment = own->environment.items != NULL
+                               ? own->environment.items
+                               : prepared->environment.items;
 
-    if (!CreateProcessW(prepared->path.items, command_line->items, NULL, NULL,
-                        lists->handle_count > 0, prepared->flags,
-                        prepared->environment.items, NULL,
-                        &startup.StartupInfo, &created)) {
+    if (!CreateProcessW(prepared->path.items, own->command_line.items, NULL,
+                        NULL, attributes->handle_count > 0, prepared->flags,
+                        environment, NULL, &startup.StartupInfo, &created)) {
         return procset__error_last(PROCSET__CALL_CREATE_PROCESS);
     }
     (void) CloseHandle(created.hThread);
@@ -318,29 +302,30 @@ create_listed(const preparation *prepared, const start_lists *lists,
 }
 
 static int
-create(const procset_launch *launch, const preparation *prepared,
+create(procset_launch *launch, const preparation *prepared,
        procset__launchee *entry)
 {
-    procset__wide command_line = {0};
-    start_lists lists;
+    procset__attributes attributes;
+    texts own;
     int r;
 
     r = procset__job_open_plain(&entry->proc.job);
     if (r < 0) {
         return r;
     }
-    r = procset__wide_add_command_line(&command_line, &entry->arguments);
-    if (r == 0) {
-        r = procset__wide_push(&command_line, 0);
+    r = texts_open(launch, entry, &own);
+    if (r < 0) {
+        return r;
     }
+    r = list(launch, prepared, entry, &attributes);
     if (r == 0) {
-        r = lists_open(launch, prepared, entry, &lists);
+        r = procset__attributes_finish(&attributes);
+        if (r == 0) {
+            r = create_listed(prepared, &attributes, &own, &entry->proc);
+        }
+        procset__attributes_done(&attributes);
     }
-    if (r == 0) {
-        r = create_listed(prepared, &lists, &command_line, &entry->proc);
-        lists_done(&lists);
-    }
-    procset__wide_done(&command_line);
+    texts_done(&own);
     return r;
 }
 

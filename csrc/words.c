@@ -45,22 +45,32 @@ procset__words_add(procset__words *words, const char *word)
     return 0;
 }
 
+size_t
+procset__words_find(const procset__words *words, const char *variable)
+{
+    size_t length = strcspn(variable, "=") + 1;
+    size_t i = 0;
+
+    while (i < words->count
+           && strncmp(words->items[i], variable, length) != 0) {
+        i++;
+    }
+    return i;
+}
+
 int
 procset__words_set(procset__words *words, const char *variable)
 {
-    size_t length = strcspn(variable, "=") + 1;
-    size_t count = words->count;
+    size_t at = procset__words_find(words, variable);
+    size_t last = words->count;
     int r;
 
     r = procset__words_add(words, variable);
-    for (size_t i = 0; r == 0 && i < count; i++) {
-        if (strncmp(words->items[i], variable, length) == 0) {
-            free(words->items[i]);
-            words->items[i] = words->items[count];
-            words->items[count] = NULL;
-            words->count = count;
-            break;
-        }
+    if (r == 0 && at < last) {
+        free(words->items[at]);
+        words->items[at] = words->items[last];
+        words->items[last] = NULL;
+        words->count = last;
     }
     return r;
 }

@@ -15,6 +15,11 @@ typedef struct {
 int
 procset__words_add(procset__words *words, const char *word);
 
+// The index of the word "NAME=..." with the name of this one, or else the
+// number of words.
+size_t
+procset__words_find(const procset__words *words, const char *variable);
+
 // Appends a copy of the variable "NAME=VALUE", or puts it in the place of the
 // one with the same name.
 int

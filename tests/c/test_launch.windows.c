@@ -225,6 +225,37 @@ test_environment(void)
     }
 }
 
+// Each process may have a variable of its own.
+static void
+test_variables(void)
+{
+    procset_launch *launch = open_launch(own_path());
+    const char *const rest[] = {"FS_OWN", NULL};
+    const char *const values[] = {"FS_OWN=0", "FS_OWN=1", NULL};
+    procset_handle read_ends[3], write_ends[3];
+    char buffer[16];
+
+    OK(procset_launch_environment(launch, "FS_OWN=all"));
+    for (size_t i = 0; i < 3; i++) {
+        OK(procset_report_open(&read_ends[i], &write_ends[i]));
+        add(launch, "variable", write_ends[i], rest);
+        OK(procset_launch_inherit(launch, write_ends[i]));
+        if (values[i] != NULL) {
+            OK(procset_launch_variable(launch, values[i]));
+        }
+    }
+    OK(procset_launch_start(launch));
+    for (size_t i = 0; i < 3; i++) {
+        CHECK(CloseHandle((HANDLE) write_ends[i]));
+        memset(buffer, 0, sizeof(buffer));
+        (void) read_all(read_ends[i], buffer, sizeof(buffer));
+        CHECK_STR(buffer, i == 0 ? "0" : i == 1 ? "1" : "all");
+        CHECK(CloseHandle((HANDLE) read_ends[i]));
+        CHECK_INT(wait_code(launch, i), ==, 0);
+    }
+    CHECK(procset_launch_close(launch) == NULL);
+}
+
 // A process has the handles that it was to have, and no others, even if these
 // are inheritable.
 static void
@@ -538,6 +569,7 @@ main(int argc, char **argv)
     RUN(test_arguments);
     RUN(test_text_that_is_not_utf8_is_refused);
     RUN(test_environment);
+    RUN(test_variables);
     RUN(test_only_intended_handles_are_inherited);
     RUN(test_a_handle_that_is_not_open_is_an_error);
     RUN(test_a_program_that_is_not_there_is_an_error);

@@ -1,0 +1,15 @@
+// There are no guards here: the job that ranks are in ends with its launcher,
+// and takes along what they have started.
+
+#include "procset.h"
+
+#include "error.h"
+#include "windows_api.h"
+
+int
+procset_guard_start(const procset_guard *guard, bool *ret_private)
+{
+    (void) guard;
+    (void) ret_private;
+    return procset__error(PROCSET__CALL_GUARD, ERROR_NOT_SUPPORTED);
+}
