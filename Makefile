@@ -96,6 +96,7 @@ lint: build $(VENV)/linters ## check style, types, and what Cython and the C com
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
+	@$(BIN)/mypy --platform win32 --follow-imports silent src/flamespawn/_*_windows.py
 	@$(BIN)/clang-format --dry-run --Werror $(CSOURCES)
 	@# Warnings and performance hints of Cython are failures: it must have nothing to say.
 	@said=$$($(BIN)/cython -3 -Wextra -I src src/flamespawn/_native.pyx -o build/lint.c 2>&1); \

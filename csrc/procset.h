@@ -262,7 +262,7 @@ procset_launch_take_job(procset_launch *launch, size_t index,
 int
 procset_job_open(procset_handle *ret_job);
 
-// Ends all processes of a job, with the exit code of procset_signal().
+// Ends all processes of a job by force.
 int
 procset_job_end(procset_handle job);
 
@@ -292,9 +292,15 @@ typedef struct {
     // Otherwise the process belongs to another parent: it has ended when this
     // handle becomes readable or is hung up, and its status stays unknown.
     // Duplicated: its owner may close it any time.
+    //
+    // On Windows nobody is reaped, and a HANDLE of the process may be given
+    // here for all: it tells the status too, and it alone makes sure that no
+    // other process has the pid by now.
     procset_handle sentinel;
     // The read end of the member's report pipe, or PROCSET_HANDLE_INVALID.
     // Borrowed: keep it open until procset_forget_report() or procset_close().
+    // On Windows a named pipe that was opened for overlapped reads, in bytes
+    // or messages.
     procset_handle report;
     // The job of the process and of all that it starts, or
     // PROCSET_HANDLE_INVALID. Duplicated.
@@ -316,9 +322,13 @@ procset_add(procset *set, const procset_member *member, size_t *ret_index);
 
 typedef enum {
     PROCSET_RUNNING,
-    PROCSET_EXITED,   // `code` is the exit code
-    PROCSET_SIGNALED, // `code` is the signal number
-    PROCSET_UNKNOWN,  // ended, but somebody else has or had the status
+    // `code` is the exit code; on Windows its 32 bits, as int.
+    PROCSET_EXITED,
+    // `code` is the signal number; on Windows SIGTERM (15) for what was ended
+    // by procset_signal(), procset_job_end() or multiprocessing, all of which
+    // leave the exit code 0x10000.
+    PROCSET_SIGNALED,
+    PROCSET_UNKNOWN, // ended, but somebody else has or had the status
 } procset_state;
 
 typedef struct {
@@ -351,7 +361,8 @@ typedef struct {
 } procset_event;
 
 // Deadlines are absolute times of the system's monotonic clock, in
-// nanoseconds (CLOCK_MONOTONIC, which Python's time.monotonic_ns() reads).
+// nanoseconds: CLOCK_MONOTONIC, or QueryPerformanceCounter() on Windows. It is
+// the clock that Python's time.perf_counter_ns() reads.
 #define PROCSET_NEVER INT64_MAX
 
 // Blocks until there is at least one event or `deadline` has passed; a
@@ -359,6 +370,9 @@ typedef struct {
 // members come in the order in which the kernel saw them. Fills at most
 // `capacity` events; what does not fit comes with the next call.
 // Fails with PROCSET_KIND_INTERRUPTED when a signal handler ran.
+//
+// On Windows, where nothing interrupts a wait, ends come in order among those
+// of one call, and a deadline is kept to a tick of the system's timer.
 int
 procset_wait(procset *set, int64_t deadline, procset_event *events,
              size_t capacity, size_t *ret_count);
@@ -372,7 +386,9 @@ procset_wake(procset *set);
 procset_handle
 procset_wake_handle(const procset *set);
 
-// Readable while procset_wait() would return at once. Belongs to the set.
+// Readable while procset_wait() would return at once. Belongs to the set. On
+// Windows a completion port, which is signalled then, and now and then for
+// nothing; it can be waited for but must not be taken from.
 procset_handle
 procset_wait_handle(const procset *set);
 
@@ -382,6 +398,11 @@ procset_wait_handle(const procset *set);
 // is still an unreaped child (or, for a child of another process, that its
 // sentinel is silent). Only somebody else's wait between that check and the
 // signal could let the signal hit a recycled pid.
+//
+// Windows knows no signals. There 0 asks whether the member is still running,
+// SIGTERM (15) ends it by force, together with all that is in its job, and
+// SIGBREAK (21) asks a member that has a job to stop, by CTRL_BREAK; that
+// fails when it does not share the console of this process.
 int
 procset_signal(procset *set, size_t index, int signal);
 

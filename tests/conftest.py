@@ -7,13 +7,13 @@ import gc
 import itertools
 import multiprocessing
 import os
+import re
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -23,43 +23,32 @@ import pytest
 import flamespawn
 from flamespawn import _context, _launch, _native, _platform
 
+ON_WINDOWS = os.name == "nt"
+if ON_WINDOWS:
+    from system_windows import children, descriptors, end_session, os_threads, session
+else:
+    from system_posix import children, descriptors, end_session, os_threads, session
+
+START_METHODS = multiprocessing.get_all_start_methods()
 HERE = Path(__file__).parent
 WATCHDOG_SECONDS = 120
-
-
-def helpers_of_multiprocessing() -> set[int]:
-    """Pids of the processes that multiprocessing itself keeps for the life of the launcher."""
-    return {
-        pid
-        for pid in (
-            resource_tracker._resource_tracker._pid,
-            forkserver._forkserver._forkserver_pid,
-        )
-        if pid is not None
-    }
-
-
-def children() -> set[int]:
-    """Pids of our children, zombies included, without multiprocessing's helpers."""
-    return {child.pid for child in psutil.Process().children()} - helpers_of_multiprocessing()
-
-
-def descriptors() -> dict[str, str]:
-    result = {}
-    for entry in os.scandir("/proc/self/fd"):
-        try:
-            result[entry.name] = os.readlink(entry.path)
-        except FileNotFoundError:  # the descriptor of the listing itself
-            continue
-    return result
 
 
 def temporary_files() -> set[str]:
     return {name for name in os.listdir(tempfile.gettempdir()) if not name.startswith("pytest-of-")}
 
 
-def os_threads() -> int:
-    return len(os.listdir("/proc/self/task"))
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip on Windows what is about something that only other systems have."""
+    for item in items:
+        marker = item.get_closest_marker("posix")
+        if not ON_WINDOWS:
+            continue
+        if marker is not None:
+            item.add_marker(pytest.mark.skip(reason=f"POSIX only: {marker.args[0]}"))
+        methods = {"fork", "forkserver"}.intersection(re.split(r"[\[\]-]", item.name))
+        if methods:
+            item.add_marker(pytest.mark.skip(reason=f"POSIX only: {methods.pop()}"))
 
 
 @pytest.fixture(autouse=True)
@@ -81,7 +70,7 @@ def warm_up(temporary_folder: None) -> None:
     multiprocessing.set_forkserver_preload([])
     # The memory of shared values, which it keeps as well.
     multiprocessing.RawValue("i")
-    for start_method in ("spawn", "forkserver"):
+    for start_method in {"spawn", "forkserver"}.intersection(START_METHODS):
         flamespawn.start_processes(print, ("",), start_method=start_method)
 
 
@@ -108,6 +97,8 @@ def nothing_left_behind(watchdog: None, warm_up: None) -> Iterator[None]:
 def mechanism(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Run a test as this system is, and as if it had no pidfd and no epoll_pwait2."""
     if request.param == "threads":
+        if ON_WINDOWS:
+            pytest.skip("POSIX only: Windows has a handle for each process")
         for module in (_context, _launch):
             monkeypatch.setattr(module, "features", lambda: 0)
     elif not _platform.features() & _native.FEATURE_PIDFD:
@@ -129,7 +120,7 @@ def run_command() -> Iterator[Callable[..., subprocess.Popen[str]]]:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            start_new_session=True,
+            **session(),
             **options,
         )
         started.append(process)
@@ -137,12 +128,7 @@ def run_command() -> Iterator[Callable[..., subprocess.Popen[str]]]:
 
     yield run
     for process in started:
-        for other in psutil.process_iter(["pid"]):
-            try:
-                if os.getsid(other.pid) == process.pid:
-                    other.kill()
-            except (psutil.NoSuchProcess, ProcessLookupError):
-                continue
+        end_session(process)
         process.communicate()
 
 

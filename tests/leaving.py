@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import bz2
 import ctypes
-import fcntl
 import gzip
 import io
 import logging
@@ -16,7 +15,6 @@ import multiprocessing.util
 import os
 import signal
 import sys
-import termios
 import threading
 import weakref
 from typing import Any, NoReturn
@@ -156,6 +154,9 @@ def keeps_files(rank: int, folder: str) -> None:
 
 def is_stuck_in_a_pipe(rank: int) -> None:
     """Leave a daemon thread behind that writes into a pipe that nobody reads."""
+    import fcntl
+    import termios
+
     here, there = os.pipe()
     KEPT.append(os.fdopen(there, "wb"))
     started = threading.Event()

@@ -65,7 +65,7 @@ def test_a_traceback_in_the_queue(start_method: str, queue_type: str, size: int)
 
 def test_a_traceback_counts_before_the_exit() -> None:
     """A process that hangs after having put its error delays nobody."""
-    context, queues = make_context("fork", [(jobs.put_and_hang, ("error",))], "SimpleQueue")
+    context, queues = make_context(jobs.QUICK, [(jobs.put_and_hang, ("error",))], "SimpleQueue")
 
     with pytest.raises(flamespawn.ProcessRaisedException):
         context.join(grace_period=0.1)
@@ -114,7 +114,7 @@ def test_processes_that_end_without_a_traceback(
 
 def test_processes_that_have_ended_before() -> None:
     """Processes may have ended, and even been joined, when the context is made."""
-    context: Any = multiprocessing.get_context("fork")
+    context: Any = multiprocessing.get_context(jobs.QUICK)
     processes = [context.Process(target=jobs.exit_with, args=(code,)) for code in (0, 5)]
     for process in processes:
         process.start()
@@ -126,9 +126,9 @@ def test_processes_that_have_ended_before() -> None:
 
 def test_a_queue_of_a_manager() -> None:
     """A queue without a pipe of its own is asked when the process has ended."""
-    with multiprocessing.get_context("fork").Manager() as manager:
+    with multiprocessing.get_context(jobs.QUICK).Manager() as manager:
         queue = manager.Queue()
-        context: Any = multiprocessing.get_context("fork")
+        context: Any = multiprocessing.get_context(jobs.QUICK)
         process = context.Process(target=jobs.put_and_exit, args=(queue, "from afar", 1))
         process.start()
         with pytest.raises(flamespawn.ProcessRaisedException, match="from afar"):
@@ -137,7 +137,7 @@ def test_a_queue_of_a_manager() -> None:
 
 def test_a_queue_of_a_manager_that_is_gone() -> None:
     """An error queue that cannot be asked makes a failure, and the ranks are stopped."""
-    context: Any = multiprocessing.get_context("fork")
+    context: Any = multiprocessing.get_context(jobs.QUICK)
     with context.Manager() as manager:
         queue = manager.Queue()
     processes = [context.Process(target=jobs.exit_with, args=(0,)) for _ in range(2)]
@@ -154,7 +154,7 @@ def test_a_queue_of_a_manager_that_is_gone() -> None:
 
 def test_one_queue_for_two_processes_is_refused() -> None:
     """Each process needs a queue of its own, or nobody could tell whose error it is."""
-    context: Any = multiprocessing.get_context("fork")
+    context: Any = multiprocessing.get_context(jobs.QUICK)
     queue = context.SimpleQueue()
     processes = [context.Process(target=jobs.exit_with, args=(0,)) for _ in range(2)]
     for process in processes:
@@ -169,7 +169,7 @@ def test_one_queue_for_two_processes_is_refused() -> None:
 
 def test_a_process_killed_in_the_middle_of_its_report() -> None:
     """Half a traceback blocks nobody; the exit status is the error."""
-    context: Any = multiprocessing.get_context("fork")
+    context: Any = multiprocessing.get_context(jobs.QUICK)
     queue = context.SimpleQueue()
     process = context.Process(target=write_half, args=(queue,))
     process.start()
@@ -189,7 +189,7 @@ def test_a_process_killed_in_the_middle_of_its_report() -> None:
 )
 def test_rubbish_in_a_queue(data: bytes, error: type[Exception]) -> None:
     """Bytes that no queue has sent make a failure and nothing worse."""
-    context: Any = multiprocessing.get_context("fork")
+    context: Any = multiprocessing.get_context(jobs.QUICK)
     queue = context.SimpleQueue()
     process = context.Process(target=write_bytes, args=(queue, data))
     process.start()

@@ -32,7 +32,7 @@ def fail(
 ) -> Any:
     """Run a job that must fail, check that no rank is left, and return what was raised."""
     with pytest.raises(expected) as caught:
-        flamespawn.start_processes(fn, args, nprocs, **{"start_method": "fork", **options})
+        flamespawn.start_processes(fn, args, nprocs, **{"start_method": jobs.QUICK, **options})
     assert conftest.children() == set()
     return caught.value
 
@@ -97,7 +97,7 @@ def test_an_end_without_completion(
 @pytest.mark.parametrize("code", [0, None, False])
 def test_exit_with_success(code: object) -> None:
     """SystemExit with a code that means success is a success."""
-    flamespawn.start_processes(jobs.call_in, (0, sys.exit, code), 1, start_method="fork")
+    flamespawn.start_processes(jobs.call_in, (0, sys.exit, code), 1, start_method=jobs.QUICK)
 
 
 def test_an_interrupted_rank_has_failed() -> None:
@@ -130,7 +130,7 @@ def test_an_error_in_answer_to_the_stop() -> None:
     """A rank that raises because it was told to stop is a victim; resource usage is known."""
     ours, theirs = zip(*(Pipe() for _ in range(2)))
     context = flamespawn.start_processes(
-        jobs.fail_on_sigterm, (list(theirs),), 2, join=False, start_method="fork"
+        jobs.fail_on_sigterm, (list(theirs),), 2, join=False, start_method=jobs.QUICK
     )
     ours[1].recv()
     ours[0].send("fail")
@@ -152,7 +152,7 @@ def test_the_first_failure_is_named_when_the_launcher_looks_late(first: int) -> 
     """Of several failures that have all been reported, the earliest is named."""
     ours, theirs = zip(*(Pipe() for _ in range(3)))
     context = flamespawn.start_processes(
-        release_then_raise, (list(theirs),), 3, join=False, start_method="fork"
+        release_then_raise, (list(theirs),), 3, join=False, start_method=jobs.QUICK
     )
     for rank in [first, *({0, 1, 2} - {first})]:
         ours[rank].send("fail")
@@ -171,7 +171,7 @@ def test_a_culprit_that_has_to_be_stopped_stays_the_culprit() -> None:
     """A rank that has raised and then lingers is not taken for a victim of its own teardown."""
     ours, theirs = zip(*(Pipe() for _ in range(2)))
     context = flamespawn.start_processes(
-        linger_or_abort, (list(theirs),), 2, join=False, start_method="fork", grace_period=20
+        linger_or_abort, (list(theirs),), 2, join=False, start_method=jobs.QUICK, grace_period=20
     )
     ours[1].recv()
     ours[0].send("fail")
@@ -245,7 +245,7 @@ def test_the_first_death_is_named_when_the_launcher_looks_late(mechanism: str) -
     if mechanism == "threads":
         pytest.skip("the order of deaths that nobody waited for is known from pidfds only")
     context = flamespawn.start_processes(
-        jobs.wait_forever, nprocs=4, join=False, start_method="fork"
+        jobs.wait_forever, nprocs=4, join=False, start_method=jobs.QUICK
     )
     for rank in (3, 0, 2, 1):
         pid = context.pids()[rank]
@@ -265,7 +265,7 @@ def test_the_peers_of_a_silent_death_are_not_blamed(end: str, timeout: float | N
     for _ in range(5):
         ends = [Pipe() for _ in range(4)]
         context = flamespawn.start_processes(
-            die_or_notice, (end, ends), 4, join=False, start_method="fork"
+            die_or_notice, (end, ends), 4, join=False, start_method=jobs.QUICK
         )
         for one, other in ends:
             one.close()
@@ -333,7 +333,7 @@ def test_an_endless_grace_period() -> None:
 def test_later_joins_raise_the_same() -> None:
     """The failure is stored: each join raises it again, as an exception of its own."""
     context = flamespawn.start_processes(
-        jobs.call_in, (2, jobs.raise_value_error), 3, join=False, start_method="fork"
+        jobs.call_in, (2, jobs.raise_value_error), 3, join=False, start_method=jobs.QUICK
     )
     caught = []
     for timeout in (None, 0, None):
@@ -364,7 +364,12 @@ def start_stubborn_ranks(grace_period: float) -> flamespawn.ProcessContext:
     """Start two ranks that ignore SIGTERM, and wait until they do."""
     here, there = Pipe()
     context = flamespawn.start_processes(
-        jobs.ignore_sigterm, (there,), 2, join=False, start_method="fork", grace_period=grace_period
+        jobs.ignore_sigterm,
+        (there,),
+        2,
+        join=False,
+        start_method=jobs.QUICK,
+        grace_period=grace_period,
     )
     for _ in range(2):
         here.recv()
@@ -456,7 +461,7 @@ def test_a_process_that_fn_forks_is_not_the_rank() -> None:
 def test_an_interrupt_while_ranks_are_joined_stops_them() -> None:
     """With join=True, an interrupt ends the ranks before it passes."""
     with interrupts(0.2), pytest.raises(KeyboardInterrupt):
-        flamespawn.start_processes(jobs.wait_forever, nprocs=3, start_method="fork")
+        flamespawn.start_processes(jobs.wait_forever, nprocs=3, start_method=jobs.QUICK)
     assert conftest.children() == set()
 
 

@@ -26,7 +26,7 @@ LIVENESS = 5.0
 
 @contextlib.contextmanager
 def waiting_ranks(
-    nprocs: int, start_method: str = "fork"
+    nprocs: int, start_method: str = jobs.QUICK
 ) -> Iterator[tuple[flamespawn.ProcessContext, list[Connection]]]:
     """Ranks that each run until the test sends them something."""
     ours, theirs = zip(*(Pipe() for _ in range(nprocs)))
@@ -77,7 +77,9 @@ def test_join_returns_when_a_rank_has_ended(start_method: str) -> None:
 @pytest.mark.parametrize("timeout", [None, 0, 1.5, float("inf"), 1e300])
 def test_join_after_the_end_returns_true_again(timeout: float | None) -> None:
     """A finished context can be joined any number of times."""
-    context = flamespawn.start_processes(jobs.nothing, nprocs=2, join=False, start_method="fork")
+    context = flamespawn.start_processes(
+        jobs.nothing, nprocs=2, join=False, start_method=jobs.QUICK
+    )
     with context:
         pass
 
@@ -138,7 +140,7 @@ def test_join_from_eight_threads() -> None:
 def test_join_from_eight_threads_of_a_job_that_fails() -> None:
     """Each of eight threads gets the failure, as an exception of its own."""
     context = flamespawn.start_processes(
-        jobs.call_in, (2, jobs.raise_value_error), 4, join=False, start_method="fork"
+        jobs.call_in, (2, jobs.raise_value_error), 4, join=False, start_method=jobs.QUICK
     )
     caught: list[flamespawn.ProcessRaisedException] = []
 
@@ -236,7 +238,7 @@ def test_an_interrupt_between_an_end_and_its_count(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(Member, "note_failure", interrupted)
     context = flamespawn.start_processes(
-        jobs.call_in, (0, os._exit, 7), 2, join=False, start_method="fork"
+        jobs.call_in, (0, os._exit, 7), 2, join=False, start_method=jobs.QUICK
     )
     with pytest.raises(KeyboardInterrupt):
         context.join()
@@ -471,10 +473,12 @@ def test_sigchld_ignored(culprit: int | None) -> None:
     old = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     try:
         if culprit is None:
-            flamespawn.start_processes(jobs.nothing, nprocs=3, start_method="fork")
+            flamespawn.start_processes(jobs.nothing, nprocs=3, start_method=jobs.QUICK)
         else:
             with pytest.raises(flamespawn.ProcessExitedException, match="process 1 was reaped"):
-                flamespawn.start_processes(jobs.call_in, (1, os._exit, 0), 3, start_method="fork")
+                flamespawn.start_processes(
+                    jobs.call_in, (1, os._exit, 0), 3, start_method=jobs.QUICK
+                )
     finally:
         signal.signal(signal.SIGCHLD, old)
 
@@ -497,7 +501,7 @@ def test_a_grandchild_that_holds_the_pipe_delays_nobody() -> None:
     """A rank has ended when its process has, whatever its own children keep open."""
     ours, theirs = Pipe()
 
-    flamespawn.start_processes(jobs.leave_grandchild, (theirs,), 1, start_method="fork")
+    flamespawn.start_processes(jobs.leave_grandchild, (theirs,), 1, start_method=jobs.QUICK)
 
     os.kill(ours.recv(), signal.SIGKILL)
     theirs.close()

@@ -152,7 +152,7 @@ if __name__ == "__main__":
     import seccomp
     here, there = multiprocessing.Pipe(duplex=False)
     context = flamespawn.start_processes(
-        jobs.announce_and_wait, (there,), join=False, start_method="fork", grace_period=0.1
+        jobs.announce_and_wait, (there,), join=False, start_method=jobs.QUICK, grace_period=0.1
     )
     here.recv()
     seccomp.install(["pidfd_send_signal"], 1)
@@ -174,7 +174,7 @@ def start():
     global context
     here, there = multiprocessing.Pipe(duplex=False)
     context = flamespawn.start_processes(
-        jobs.announce_and_wait, (there,), 2, join=False, start_method="fork"
+        jobs.announce_and_wait, (there,), 2, join=False, start_method=jobs.QUICK
     )
     here.recv()
     here.recv()
@@ -201,7 +201,7 @@ def test_a_context_of_the_last_moment(run_launcher: RunLauncher) -> None:
 
 
 def running_context(
-    nprocs: int = 2, start_method: str = "fork", job: Any = jobs.announce_and_wait
+    nprocs: int = 2, start_method: str = jobs.QUICK, job: Any = jobs.announce_and_wait
 ) -> flamespawn.ProcessContext:
     """Start ranks, and wait until they run."""
     here, there = multiprocessing.Pipe(duplex=False)
@@ -251,9 +251,9 @@ def test_a_context_in_a_cycle() -> None:
 
 def test_a_context_that_is_over_is_dropped_without_a_word() -> None:
     """Joined, failed and stopped contexts give no warning."""
-    joined = flamespawn.start_processes(jobs.nothing, join=False, start_method="fork")
+    joined = flamespawn.start_processes(jobs.nothing, join=False, start_method=jobs.QUICK)
     failed = flamespawn.start_processes(
-        jobs.raise_in, (0, ValueError()), join=False, start_method="fork"
+        jobs.raise_in, (0, ValueError()), join=False, start_method=jobs.QUICK
     )
     stopped = running_context()
     assert joined.join()
@@ -267,7 +267,7 @@ def test_a_context_that_is_over_is_dropped_without_a_word() -> None:
 
 def test_a_context_that_was_made_by_hand_leaves_processes_to_their_owner() -> None:
     """Dropping it ends nothing: what others have started is theirs."""
-    process = multiprocessing.get_context("fork").Process(target=jobs.sleep_forever)
+    process = multiprocessing.get_context(jobs.QUICK).Process(target=jobs.sleep_forever)
     process.start()
     context = flamespawn.ProcessContext([process], [None])
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import multiprocessing
 import sys
 import threading
@@ -17,7 +16,7 @@ import conftest
 import flamespawn
 import jobs
 import payloads
-from flamespawn import _native, _payload, _system_posix
+from flamespawn import _native, _payload, _platform
 
 F_GET_SEALS = 1034
 ALL_SEALS = 15
@@ -25,7 +24,7 @@ ALL_SEALS = 15
 LARGE = 1 << 20
 
 needs_memfd = pytest.mark.skipif(
-    not _system_posix.has_memfd(), reason="this system offers no memfd_create"
+    conftest.ON_WINDOWS or not _platform.has_memfd(), reason="this system offers no memfd_create"
 )
 
 # ---------------------------------------------------------------------------------- pickling once
@@ -75,6 +74,8 @@ def test_word_at_the_edge_of_a_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
 @needs_memfd
 def test_the_file_is_sealed(monkeypatch: pytest.MonkeyPatch) -> None:
     """When ranks start, nobody can change the payload, its size or its seals any more."""
+    import fcntl
+
     seals = []
     seal = _payload.seal
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import queue
 import struct
 import traceback
@@ -19,7 +20,7 @@ from flamespawn._queues import ReportQueue
 START_METHODS = ["fork", "spawn", "forkserver"]
 
 
-def failure_of(function: Any, *args: object, start_method: str = "fork") -> Any:
+def failure_of(function: Any, *args: object, start_method: str = jobs.QUICK) -> Any:
     with pytest.raises(flamespawn.ProcessException) as caught:
         flamespawn.start_processes(jobs.call_in, (1, function, *args), 2, start_method=start_method)
     assert caught.value.error_index == 1
@@ -176,7 +177,7 @@ def test_reports_survive_the_pipe() -> None:
     assert isinstance(failed, _report.Failed)
     assert (failed.error_type, failed.message) == ("ValueError", "wrong")
     assert isinstance(failed.load_exception(), ValueError)
-    assert failed.host == os.uname().nodename
+    assert failed.host == platform.node()
     assert {report.rank for report in (started, done, exiting, failed)} == {7}
     assert {report.pid for report in (started, done, exiting, failed)} == {os.getpid()}
     assert started.time_ns <= done.time_ns <= exiting.time_ns <= failed.time_ns
@@ -244,7 +245,7 @@ def test_decoding_does_not_unpickle() -> None:
 def test_the_error_queue_is_a_view(monkeypatch: pytest.MonkeyPatch) -> None:
     """error_queues show the traceback as often as one asks, and never block."""
     context = flamespawn.start_processes(
-        jobs.call_in, (0, jobs.raise_value_error), 2, join=False, start_method="fork"
+        jobs.call_in, (0, jobs.raise_value_error), 2, join=False, start_method=jobs.QUICK
     )
     with pytest.raises(flamespawn.ProcessRaisedException) as caught:
         context.join()

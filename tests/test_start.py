@@ -49,7 +49,7 @@ def test_spawn_starts_fresh_interpreters() -> None:
 def test_spawn_without_join_returns_a_running_context() -> None:
     """With join=False the ranks are running, and their pids are in the order of the ranks."""
     context = flamespawn.start_processes(
-        jobs.wait_forever, nprocs=3, join=False, start_method="fork"
+        jobs.wait_forever, nprocs=3, join=False, start_method=jobs.QUICK
     )
 
     assert context.pids() == [process.pid for process in context.processes]
@@ -61,6 +61,7 @@ def test_spawn_without_join_returns_a_running_context() -> None:
         context.join()
 
 
+@pytest.mark.posix("there is no other start method")
 def test_spawn_with_another_start_method_warns_and_spawns() -> None:
     """spawn(start_method=...) is accepted, warned about and not followed, as in torch."""
     with pytest.warns(FutureWarning, match="start_method='spawn'.*'fork'"):
@@ -128,7 +129,7 @@ def test_integers_of_other_libraries_are_whole_numbers() -> None:
         jobs.nothing,
         nprocs=Two(),
         join=False,
-        start_method="fork",  # type: ignore[arg-type]
+        start_method=jobs.QUICK,  # type: ignore[arg-type]
     )
 
     assert len(context.processes) == 2
@@ -158,6 +159,7 @@ class FailsAt:
         return (int, ())
 
 
+@pytest.mark.posix("forkserver")
 def test_a_start_that_fails_halfway_leaves_no_rank() -> None:
     """When rank 2 cannot be started, ranks 0 and 1 are gone when the exception arrives."""
     FailsAt.sent = 0
@@ -173,9 +175,14 @@ def test_daemon_ranks_are_daemonic_and_start_no_others() -> None:
     with pytest.raises(flamespawn.ProcessRaisedException, match="a daemonic process cannot start"):
         flamespawn.start_processes(
             jobs.call_in,
-            (0, functools.partial(flamespawn.start_processes, jobs.nothing, start_method="fork")),
+            (
+                0,
+                functools.partial(
+                    flamespawn.start_processes, jobs.nothing, start_method=jobs.QUICK
+                ),
+            ),
             daemon=True,
-            start_method="fork",
+            start_method=jobs.QUICK,
         )
 
 
@@ -186,11 +193,11 @@ def test_non_daemon_ranks_may_start_ranks() -> None:
         jobs.call_in,
         (1, jobs.raise_value_error, "inner"),
         2,
-        start_method="fork",
+        start_method=jobs.QUICK,
     )
 
     with pytest.raises(flamespawn.ProcessRaisedException) as caught:
-        flamespawn.start_processes(jobs.call_in, (0, inner), 2, start_method="fork")
+        flamespawn.start_processes(jobs.call_in, (0, inner), 2, start_method=jobs.QUICK)
 
     assert caught.value.error_type == "flamespawn.ProcessRaisedException"
     assert isinstance(caught.value.__cause__, flamespawn.ProcessRaisedException)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 from _frozen_importlib import ModuleSpec
 from _frozen_importlib_external import SourceFileLoader
+from _frozen_importlib_external import _path_split as split  # type: ignore[attr-defined]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def _import(name: str, path: str, code: Any) -> None:
     module.__loader__ = spec.loader
     module.__package__ = package or name
     if not package:
-        module.__path__ = spec.submodule_search_locations = [path.rpartition("/")[0]]
+        module.__path__ = spec.submodule_search_locations = [split(path)[0]]
     sys.modules[name] = module
     exec(code, module.__dict__)  # noqa: S102 - that is what an import does
     if package:

@@ -17,9 +17,12 @@ from flamespawn._platform import (
     HEADER_READER,
     LauncherPipe,
     Popen,
+    environment,
+    executable,
     features,
     handle_of,
     here,
+    job,
     tracker_fd,
 )
 from flamespawn._teardown import REAP_TIME
@@ -80,7 +83,7 @@ class Launch:
         self._processes = processes
         self._reports = reports
         self._popens: list[Popen] = []
-        self._started: list[tuple[int, Fd | None]] = []
+        self._started: list[tuple[int, Fd | None, Fd | None]] = []
         # Where there are no handles: pipes that end when a process does.
         self._sentinels: list[Fd] = []
         self._write_ends: list[Fd] = []
@@ -114,8 +117,9 @@ class Launch:
         Raises:
             OSError: the system refuses; for a missing interpreter it names the file.
         """
-        command = _multiprocessing.interpreter()
-        shared = [os.fsencode(word) for word in (*command, "-c", self._program)]
+        program, *flags = _multiprocessing.interpreter()
+        program = executable(program)
+        shared = [os.fsencode(word) for word in (program, *flags, "-c", self._program)]
         _multiprocessing.flush_streams()
         try:
             if not features() & _native.FEATURE_PIDFD:
@@ -124,10 +128,18 @@ class Launch:
                 (shared + self._options(rank), self._inherited(rank)) for rank in self._ranks()
             ]
             # Until the interpreter can handle it, a Ctrl-C would print a traceback of its own.
-            _native.launch(features(), shared[0], programs, [signal.SIGINT], self._started)
+            _native.launch(
+                features(),
+                shared[0],
+                programs,
+                [signal.SIGINT],
+                self._started,
+                environment=environment(),
+                job=job(),
+            )
         except OSError as error:
             if (error.strerror or "").startswith(("execve", "CreateProcess")):
-                error.filename = command[0]
+                error.filename = program
             raise
         finally:
             del self._sentinels[len(self._started) :]
@@ -138,9 +150,9 @@ class Launch:
     def popens(self) -> list[Popen]:
         """Return what has been started, also where an exception of a signal handler cut it off."""
         for rank in range(len(self._popens), len(self._started)):
-            pid, handle = self._started[rank]
+            pid, handle, own_job = self._started[rank]
             sentinel = self._sentinels[rank] if self._sentinels else None
-            self._popens.append(Popen(pid, handle, sentinel, self._pipe))
+            self._popens.append(Popen(pid, handle, sentinel, self._pipe, own_job))
         return self._popens
 
     def _ranks(self) -> range:

@@ -14,7 +14,7 @@ from flamespawn._errors import (
     ProcessRaisedException,
 )
 from flamespawn._native import ProcSet
-from flamespawn._platform import STRONGER, is_child, is_ending, signal_name
+from flamespawn._platform import STRONGER, is_child, is_ending, job_of, signal_name
 from flamespawn._queues import ErrorSource
 from flamespawn._report import Done, Exiting, Failed
 
@@ -88,7 +88,8 @@ class Member:
         elif is_child(self.process):
             process_set.add(self.pid, report=report)
         else:
-            process_set.add(self.pid, report=report, sentinel=self.sentinel)
+            job = job_of(self._popen)
+            process_set.add(self.pid, report=report, sentinel=self.sentinel, job=job)
 
     # ------------------------------------------------------------------------------------ events
 

@@ -18,9 +18,13 @@ import signal
 import struct
 import time
 from multiprocessing.process import BaseProcess
+from multiprocessing.reduction import ForkingPickler
 from typing import Any, Protocol
 
 from flamespawn._native import Fd
+
+# What a pickle can be loaded with once only.
+LOADED_ONCE: tuple[bytes, ...] = ()
 
 _LAST_STANDARD = 2
 _TRACKER_NICENESS = 19
@@ -58,6 +62,16 @@ def wait_for_exit_code(popen: _Popen) -> int | None:
         # nothing to signal to us; all it needs is the GIL.
         time.sleep(_COLLECTING_PAUSE)
     return popen.returncode
+
+
+def job_of(_popen: object) -> int:
+    """Return -1: there are no jobs."""
+    return -1
+
+
+def sharing(pickler: ForkingPickler) -> ForkingPickler:
+    """Return the pickler: the standard library's reducers do for any number of processes."""
+    return pickler
 
 
 def reader_fileno(queue: object) -> int:

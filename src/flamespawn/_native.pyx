@@ -46,15 +46,19 @@ from flamespawn._procset cimport (
     procset_handle,
     procset_handle_close,
     procset_handle_move,
+    procset_job_open,
     procset_launch,
     procset_launch_add,
     procset_launch_argument,
     procset_launch_block,
     procset_launch_close,
+    procset_launch_environment,
     procset_launch_inherit,
+    procset_launch_job,
     procset_launch_open,
     procset_launch_start,
     procset_launch_take,
+    procset_launch_take_job,
     procset_member,
     procset_open,
     procset_probe,
@@ -112,22 +116,27 @@ def probe():
     return procset_probe()
 
 
-def launch(unsigned features, bytes path, list programs, list blocked, list started not None):
+def launch(unsigned features, bytes path, list programs, list blocked, list started not None, *,
+           list environment=[], Fd job=None):
     """
     Start all programs, or none.
 
-    What was started is appended to *started*, as pairs of pid and `Fd`, None where there is no
-    handle, because a signal handler may raise before the caller has stored a result.
+    What was started is appended to *started*, as its pid, its handle and its job, each an `Fd`, or
+    None where the system has no such thing, because a signal handler may raise before the caller
+    has stored a result.
     """
     cdef procset_launch *prepared = NULL
     cdef int64_t pid = 0
     cdef procset_handle handle = PROCSET_HANDLE_INVALID
-    cdef Fd owner
     cdef int r
     check(procset_launch_open(features, path, &prepared))
     try:
         for signum in blocked:
             check(procset_launch_block(prepared, signum))
+        for variable in environment:
+            check(procset_launch_environment(prepared, variable))
+        if job is not None:
+            check(procset_launch_job(prepared, job._fd))
         for arguments, inherited in programs:
             check(procset_launch_add(prepared))
             for argument in arguments:
@@ -139,11 +148,9 @@ def launch(unsigned features, bytes path, list programs, list blocked, list star
         check(r)
         for index in range(len(programs)):
             check(procset_launch_take(prepared, index, &pid, &handle))
-            owner = None
-            if handle != PROCSET_HANDLE_INVALID:
-                owner = Fd()
-                owner._fd = handle
-            started.append((pid, owner))
+            owner = owner_of(handle)
+            check(procset_launch_take_job(prepared, index, &handle))
+            started.append((pid, owner, owner_of(handle)))
     finally:
         procset_launch_close(prepared)
 
@@ -181,6 +188,22 @@ cdef class Fd:
 
     def close(self):
         self._fd = procset_handle_close(self._fd)
+
+
+cdef Fd owner_of(procset_handle handle):
+    """Return the owner of a handle, None if there is none."""
+    cdef Fd owner = None
+    if handle != PROCSET_HANDLE_INVALID:
+        owner = Fd()
+        owner._fd = handle
+    return owner
+
+
+def open_job():
+    """Return the owner of a job that ends what is in it when it is closed; None without jobs."""
+    cdef procset_handle handle = PROCSET_HANDLE_INVALID
+    check(procset_job_open(&handle))
+    return owner_of(handle)
 
 
 def open_pipe():
@@ -247,13 +270,14 @@ cdef class ProcSet:
         self._set = procset_abandon(self._set)
 
     def add(self, int64_t pid, *, procset_handle sentinel=PROCSET_HANDLE_INVALID,
-            procset_handle report=PROCSET_HANDLE_INVALID, bint over=False):
+            procset_handle report=PROCSET_HANDLE_INVALID,
+            procset_handle job=PROCSET_HANDLE_INVALID, bint over=False):
         cdef procset_member member
         cdef size_t index = 0
         member.pid = pid
         member.sentinel = sentinel
         member.report = report
-        member.job = PROCSET_HANDLE_INVALID
+        member.job = job
         member.over = over
         check(procset_add(self._open(), &member, &index))
         self._count = index + 1

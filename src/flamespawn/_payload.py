@@ -22,7 +22,7 @@ from typing import Any, BinaryIO
 
 from flamespawn import _multiprocessing, _unpicklable
 from flamespawn._fresh import InheritedFd
-from flamespawn._platform import anonymous_file, read_at, seal
+from flamespawn._platform import LOADED_ONCE, anonymous_file, read_at, seal, sharing
 
 # A buffer that is smaller stays in the pickle: it would waste most of the page that it is given.
 _OUT_OF_BAND_FROM = 4 * mmap.PAGESIZE
@@ -57,7 +57,8 @@ class _Spawning:
 
 def _dump(value: object, file: BinaryIO, buffer_callback: Callable[[Any], object] | None) -> None:
     # It takes no keywords; the third is `fix_imports`.
-    ForkingPickler(file, 5, True, buffer_callback).dump(value)
+    # In no variable: an error would keep the pickler, and what it refers to, with this frame.
+    sharing(ForkingPickler(file, 5, True, buffer_callback)).dump(value)
 
 
 def _is_plain(value: Any) -> bool:
@@ -100,8 +101,9 @@ class Payload:
         self.fd = self._file.fileno()
         try:
             self.parts = [self._append_pickle()]
-            # Without torch in the launcher there are no such objects.
-            if count > 1 and "torch" in sys.modules and self.mentions(_CONSUMED_BY_LOADING):
+            # Without torch in the launcher there are none of its objects.
+            words = LOADED_ONCE + (_CONSUMED_BY_LOADING if "torch" in sys.modules else ())
+            if count > 1 and words and self.mentions(words):
                 self.parts += [self._append_pickle() for _ in range(count - 1)]
         except BaseException:
             self.close()

@@ -47,6 +47,7 @@ class Popen(popen_fork.Popen):
         handle: its pidfd, or None.
         sentinel: what becomes readable when it ends, where there is no handle.
         pipe: kept open for as long as this object lives.
+        job: None, for only Windows has these.
 
     Attributes:
         core_dumped: whether it did, as far as this object knows.
@@ -59,7 +60,12 @@ class Popen(popen_fork.Popen):
     method = "spawn"
 
     def __init__(
-        self, pid: int, handle: Fd | None, sentinel: Fd | None, pipe: LauncherPipe
+        self,
+        pid: int,
+        handle: Fd | None,
+        sentinel: Fd | None,
+        pipe: LauncherPipe,
+        job: Fd | None = None,
     ) -> None:
         # Not super(): that one starts a process.
         self.pid = pid

@@ -20,6 +20,8 @@ cdef extern from "procset.h" nogil:
     int procset_handle_move(procset_handle *handle)
     int procset_report_open(procset_handle *ret_read, procset_handle *ret_write)
 
+    int procset_job_open(procset_handle *ret_job)
+
     const unsigned PROCSET_FEATURE_PIDFD
     const unsigned PROCSET_FEATURE_PWAIT2
     const unsigned PROCSET_FEATURE_VFORK
@@ -37,6 +39,10 @@ cdef extern from "procset.h" nogil:
     int procset_launch_add(procset_launch *launch)
     int procset_launch_argument(procset_launch *launch, const char *argument)
     int procset_launch_inherit(procset_launch *launch, procset_handle handle)
+    int procset_launch_environment(procset_launch *launch, const char *variable)
+    int procset_launch_job(procset_launch *launch, procset_handle job)
+    int procset_launch_take_job(procset_launch *launch, size_t index,
+                                procset_handle *ret_job)
     int procset_launch_start(procset_launch *launch)
     int procset_launch_take(procset_launch *launch, size_t index,
                             int64_t *ret_pid, procset_handle *ret_handle)

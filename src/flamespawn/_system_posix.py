@@ -82,6 +82,21 @@ def handle_of(fd: int) -> int:
     return fd
 
 
+def job() -> _native.Fd | None:
+    """Return None: no job holds what a process has started."""
+    return None
+
+
+def environment() -> list[bytes]:
+    """Return what processes have in their environment beyond that of this one: nothing."""
+    return []
+
+
+def executable(path: str) -> str:
+    """Return the program to start for an interpreter at *path*."""
+    return path
+
+
 class Wakeup:
     """
     What `signal.set_wakeup_fd` is given to wake a set.

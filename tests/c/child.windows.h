@@ -22,6 +22,9 @@ typedef struct {
 void
 child_main(int argc, char **argv);
 
+// In place of an exit code: the child writes to memory that it does not have.
+#define CRASH 0x7FFFFFFFu
+
 // Starts a child that waits for child_release() before it exits with `code`.
 // It runs as long as its control pipe is open, so it never outlives the test.
 test_child

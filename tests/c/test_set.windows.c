@@ -101,6 +101,21 @@ test_exit_codes(void)
     set = procset_close(set);
 }
 
+// The exit code of a process that has crashed names the reason.
+static void
+test_crash(void)
+{
+    test_child child = child_start(CRASH);
+    procset *set = open_with(&child, 1);
+
+    child_release(&child);
+    CHECK_INT(wait_for_end(set), ==, 0);
+    CHECK_INT(status_of(set, 0).state, ==, PROCSET_EXITED);
+    CHECK_INT((unsigned) status_of(set, 0).code, ==, STATUS_ACCESS_VIOLATION);
+    set = procset_close(set);
+    child_done(&child);
+}
+
 static void
 test_usage(void)
 {
@@ -164,29 +179,79 @@ test_signal_after_the_end(void)
     child_done(&child);
 }
 
-// A wait takes no more than 64 handles; a set takes as many as there are.
+typedef struct {
+    test_child child;
+    procset_handle read_end;
+    procset_handle write_end;
+    bool ended;
+    bool read;
+} reporter;
+
+// Reads what there is; true at the end of the report.
+static bool
+read_report(procset *set, size_t index)
+{
+    char buffer[16];
+    size_t count;
+    int r = procset_read(set, index, buffer, sizeof(buffer), &count);
+
+    if (r < 0) {
+        CHECK_INT(procset_error_kind(r), ==, PROCSET_KIND_AGAIN);
+        return false;
+    }
+    if (count == 0) {
+        OK(procset_forget_report(set, index));
+    }
+    return count == 0;
+}
+
+// A wait takes no more than 64 handles; a set takes as many as there are, with
+// their reports.
 static void
 test_many_members(void)
 {
     enum { COUNT = 200 };
-    static test_child children[COUNT];
-    static bool seen[COUNT];
-    procset *set;
+    static reporter all[COUNT];
+    procset *set = open_with(NULL, 0);
+    procset_event events[32];
+    size_t left = 2 * COUNT, count;
 
     for (size_t i = 0; i < COUNT; i++) {
-        children[i] = child_start((unsigned) i);
-    }
-    set = open_with(children, COUNT);
-    for (size_t i = 0; i < COUNT; i++) {
-        child_release(&children[i]);
-    }
-    for (size_t i = 0; i < COUNT; i++) {
-        size_t index = wait_for_end(set);
+        procset_member member;
 
-        CHECK(!seen[index]);
-        seen[index] = true;
-        CHECK_INT(status_of(set, index).code, ==, index);
-        child_done(&children[index]);
+        all[i] = (reporter) {.child = child_start((unsigned) i)};
+        OK(procset_report_open(&all[i].read_end, &all[i].write_end));
+        member = member_of(&all[i].child);
+        member.report = all[i].read_end;
+        OK(procset_add(set, &member, &count));
+    }
+    for (size_t i = 0; i < COUNT; i++) {
+        DWORD written;
+
+        CHECK(WriteFile((HANDLE) all[i].write_end, "x", 1, &written, NULL));
+        CHECK(CloseHandle((HANDLE) all[i].write_end));
+        child_release(&all[i].child);
+    }
+    while (left > 0) {
+        OK(procset_wait(set, procset__now() + LIVENESS_NS, events, 32,
+                        &count));
+        CHECK_INT(count, >, 0);
+        for (size_t i = 0; i < count; i++) {
+            size_t index = events[i].index;
+            bool *done = events[i].type == PROCSET_EVENT_ENDED
+                             ? &all[index].ended
+                             : &all[index].read;
+
+            CHECK(!*done);
+            *done = events[i].type == PROCSET_EVENT_ENDED
+                    || read_report(set, index);
+            left -= *done;
+        }
+    }
+    for (size_t i = 0; i < COUNT; i++) {
+        CHECK_INT(status_of(set, i).code, ==, i);
+        child_done(&all[i].child);
+        CHECK(CloseHandle((HANDLE) all[i].read_end));
     }
     set = procset_close(set);
 }
@@ -452,6 +517,7 @@ main(int argc, char **argv)
     child_main(argc, argv);
     RUN(test_empty_set);
     RUN(test_exit_codes);
+    RUN(test_crash);
     RUN(test_usage);
     RUN(test_signal);
     RUN(test_signal_after_the_end);
