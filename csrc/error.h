@@ -46,6 +46,7 @@
     XX(PIPE2, "pipe2")                                                        \
     XX(POLL, "poll")                                                          \
     XX(PPOLL, "ppoll")                                                        \
+    XX(PRCTL, "prctl")                                                        \
     XX(PTHREAD_CREATE, "pthread_create")                                      \
     XX(PTHREAD_MUTEX_INIT, "pthread_mutex_init")                              \
     XX(READ, "read")                                                          \

@@ -24,6 +24,7 @@
 #include "guard_end.h"
 
 #include "clock.h"
+#include "error.h"
 #include "hunt.h"
 
 #include <errno.h>
@@ -32,6 +33,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -97,6 +99,21 @@ procset__guard_continue_at(procset_handle pipe)
     (void) fcntl(fd, F_SETSIG, SIGCONT);
     (void) fcntl(fd, F_SETOWN, getpid());
     (void) fcntl(fd, F_SETFL, O_NONBLOCK | O_ASYNC);
+}
+
+int
+procset__guard_by_parent(procset_handle pipe)
+{
+    struct pollfd entry = {.fd = (int) pipe, .events = 0};
+
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0) {
+        return procset__error_last(PROCSET__CALL_PRCTL);
+    }
+    // The parent may have ended before.
+    if (poll(&entry, 1, 0) > 0) {
+        (void) kill(getpid(), SIGKILL);
+    }
+    return 0;
 }
 
 typedef struct {

@@ -16,6 +16,12 @@ procset__guard_own_table(procset_handle one, procset_handle other);
 void
 procset__guard_continue_at(procset_handle pipe);
 
+// For a process in which no thread can be started: has the system kill it when
+// its parent has ended. Where there are no threads, there is none either that
+// could end before its process does. The descendants stay.
+int
+procset__guard_by_parent(procset_handle pipe);
+
 // Ends this process and its descendants.
 _Noreturn void
 procset__guard_end(const procset_guard *guard);

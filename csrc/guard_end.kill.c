@@ -2,6 +2,8 @@
 
 #include "guard_end.h"
 
+#include "error.h"
+
 #include <signal.h>
 #include <unistd.h>
 
@@ -17,6 +19,13 @@ void
 procset__guard_continue_at(procset_handle pipe)
 {
     (void) pipe;
+}
+
+int
+procset__guard_by_parent(procset_handle pipe)
+{
+    (void) pipe;
+    return procset__error_invalid(PROCSET__CALL_GUARD);
 }
 
 _Noreturn void

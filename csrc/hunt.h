@@ -48,6 +48,10 @@ typedef struct {
 bool
 procset__hunt_works(void);
 
+// See procset_tree_mark(). Allocates nothing either.
+int
+procset__hunt_mark(const char *job, size_t rank);
+
 // Reserves memory; the pages cost nothing until they are used. The caller
 // fills in the first members before and the ranks any time.
 int

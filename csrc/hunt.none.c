@@ -11,6 +11,14 @@ procset__hunt_works(void)
 }
 
 int
+procset__hunt_mark(const char *job, size_t rank)
+{
+    (void) job;
+    (void) rank;
+    return procset__error_invalid(PROCSET__CALL_TREE);
+}
+
+int
 procset__hunt_open(procset__hunt *hunt)
 {
     (void) hunt;

@@ -99,6 +99,8 @@ procset_report_open(procset_handle *ret_read, procset_handle *ret_write);
 #define PROCSET_FEATURE_CLOSE_RANGE 16u
 // The descendants of a process can be found (Linux: /proc is mounted).
 #define PROCSET_FEATURE_TREE 32u
+// A rank can be guarded by a thread of its own (POSIX).
+#define PROCSET_FEATURE_GUARD 64u
 
 // Tries every call that a feature needs and returns those that work. Makes a
 // child that ends at once. Costs less than a millisecond: call it once and
@@ -206,6 +208,11 @@ procset_tree_open(unsigned features, const char *job, procset_tree **ret_tree);
 procset_tree *
 procset_tree_close(procset_tree *tree);
 
+// Gives this process the mark of a rank, which its forks inherit. Programs
+// that it starts inherit the environment, which is the caller's to change.
+int
+procset_tree_mark(const char *job, size_t rank);
+
 // Remembers the descendants that these living processes have now, on behalf of
 // the ranks.
 int
@@ -242,7 +249,8 @@ typedef struct {
 // Starts the guard of this process, once. When it returns, the guard has its
 // own copies of the descriptors, which nobody can close: `ret_private` tells
 // whether. Where the system has none for a thread alone (Linux 5.9,
-// close_range with CLOSE_RANGE_UNSHARE) they must stay open.
+// close_range with CLOSE_RANGE_UNSHARE) they must stay open. Where a sandbox
+// refuses to make threads, the process is tied to its parent instead.
 int
 procset_guard_start(const procset_guard *guard, bool *ret_private);
 

@@ -1,6 +1,7 @@
 #include "set.h"
 
 #include "error.h"
+#include "guard.h"
 #include "hunt.h"
 #include "launch.h"
 
@@ -19,6 +20,9 @@ procset_probe(void)
     }
     if (procset__hunt_works()) {
         features |= PROCSET_FEATURE_TREE;
+    }
+    if (procset__guard_works()) {
+        features |= PROCSET_FEATURE_GUARD;
     }
     return features;
 }

@@ -56,6 +56,12 @@ procset_tree_close(procset_tree *tree)
 }
 
 int
+procset_tree_mark(const char *job, size_t rank)
+{
+    return procset__hunt_mark(job, rank);
+}
+
+int
 procset_tree_look(procset_tree *tree, const int64_t *pids, const size_t *ranks,
                   size_t count)
 {

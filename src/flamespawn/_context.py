@@ -21,6 +21,7 @@ from flamespawn._deadline import (
 )
 from flamespawn._errors import ProcessException, describe_fates
 from flamespawn._forward import Forwarder, Preemption, check_signals
+from flamespawn._job import Job
 from flamespawn._lifetime import call_after_fork
 from flamespawn._member import Member
 from flamespawn._platform import KILL, STOP, features
@@ -66,6 +67,9 @@ class ProcessContext(EndsUnjoined):
         TypeError, ValueError: the arguments do not fit; the message names which.
         RuntimeError: there are signals to be forwarded, and this is not the main thread.
     """
+
+    # Set where the ranks have been started by this package.
+    job: Job | None = None
 
     def __init__(
         self,
@@ -273,15 +277,17 @@ class ProcessContext(EndsUnjoined):
             if self._teardown is not None:
                 step = self._teardown.advance(self._set)
                 if step is None:
-                    return True
+                    return self._end_descendants(deadline)
             elif self._forwarder.ended_by is not None:
                 began = self._forwarder.ended_by[1]
                 grace = self._grace_period if grace_period is None else grace_period
+                self._look_at_descendants()
                 self._teardown = Preemption(self._members, began, grace)
                 continue
             elif self._failed or self._stop_requested:
                 if drained:
                     grace = self._grace_period if grace_period is None else grace_period
+                    self._look_at_descendants()
                     self._teardown = Teardown(self._members, grace)
                     continue
                 # What the kernel knows already may be the first failure.
@@ -300,6 +306,18 @@ class ProcessContext(EndsUnjoined):
             self._catch_up = False
             looked = True
             drained = not events
+
+    def _look_at_descendants(self) -> None:
+        """Remember what ranks have started, before they are gone."""
+        if self.job is not None:
+            self.job.look(self._members)
+
+    def _end_descendants(self, deadline: Deadline) -> bool:
+        """End what failed and stopped ranks have started; return whether that is done."""
+        if self.job is None:
+            return True
+        ranks = [member.index for member in self._members if not member.success]
+        return self.job.end(ranks, deadline)
 
     def _act_on(self, events: list[tuple[int, int, int | None]]) -> None:
         for kind, index, exit_code in events:
@@ -341,6 +359,8 @@ class ProcessContext(EndsUnjoined):
         self._culprit = self._find_failure()
         self._forwarder.release()
         self._finished = True
+        if self.job is not None:
+            self.job.close()
         self._signalling.close()
 
     def _outcome(self) -> bool:
@@ -359,6 +379,9 @@ class ProcessContext(EndsUnjoined):
         error.fates = tuple(member.fate() for member in self._members)
         if len(error.fates) > 1:
             error.add_note(describe_fates(error.fates))
+        left = self.job and self.job.describe_left()
+        if left:
+            error.add_note(left)
         return error
 
     def _check_owner(self) -> None:

@@ -60,10 +60,16 @@ def main(header: dict[str, Any]) -> NoReturn:
         header: what `flamespawn._launch` has written.
     """
     # Now, because the function may leave no descriptor to import it with, or no path to it.
-    from flamespawn._rank_native import leave
+    from flamespawn._rank_native import guard, leave
 
     boot_code.update({name: header.pop(name) for name in ("boot", "modules")})
     options = dict(word.split("=", 1) for word in sys.argv[2:])
+    if header["guard"] is not None:
+        name, *where = header["guard"]
+        # The pipe is of use to others, too.
+        if guard(name, int(options["rank"]), *where) and where[-1] >= 0:
+            os.close(where[-1])
+            header["fds"].remove(where[-1])
     sys.path = header["sys_path"]
     header["fds"].extend(int(options[name]) for name in ("report", "sentinel") if name in options)
     job = _Process(header) if header["process"] else _Rank(header, options)

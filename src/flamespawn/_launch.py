@@ -11,6 +11,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from flamespawn import RANK_MARK, _boot, _fresh, _multiprocessing, _native
+from flamespawn._job import MARK_VARIABLE, Job, variable
 from flamespawn._native import Fd
 from flamespawn._payload import Payload
 from flamespawn._platform import (
@@ -67,6 +68,7 @@ class Launch:
         payload: what they run; sealed by this.
         processes: their process objects, not started.
         reports: for each the write end of its report pipe; none where a process object is run.
+        job: that the processes are ranks of, or None.
         full_exit: whether the interpreters take themselves apart as they end.
 
     Nothing is started before `start`.
@@ -78,10 +80,12 @@ class Launch:
         processes: Sequence[BaseProcess],
         reports: Sequence[Fd] = (),
         *,
+        job: Job | None = None,
         full_exit: bool = False,
     ) -> None:
         self._processes = processes
         self._reports = reports
+        self._job = job
         self._popens: list[Popen] = []
         self._started: list[tuple[int, Fd | None, Fd | None]] = []
         # Where there are no handles: pipes that end when a process does.
@@ -99,6 +103,7 @@ class Launch:
             "fd": file,
             "fds": self._fds,
             "full_exit": full_exit,
+            "guard": self._guard(),
             "installed": _multiprocessing.is_installed(),
             "launcher_fd": self._pipe.fileno(),
             "parts": payload.parts,
@@ -109,6 +114,20 @@ class Launch:
         header["config"]["daemon"] = processes[0].daemon
         start, size = payload.seal_with(header)
         self._program = HEADER_READER.format(file=file, size=size, start=start) + _PROGRAM
+
+    def _guard(self) -> list[Any] | None:
+        """Return what a rank needs for its guard, or None for no guard."""
+        if self._job is None or not features() & _native.FEATURE_GUARD:
+            return None
+        pipe, *handle = self._pipe.guard_fds()
+        self._fds.extend(handle)
+        return [self._job.name, features(), pipe, *(handle or [-1])]
+
+    def _variable(self, rank: int) -> bytes | None:
+        """Return the variable that marks a rank and all that it starts."""
+        if self._job is None:
+            return None
+        return os.fsencode(f"{MARK_VARIABLE}={variable(self._job.name, rank)}")
 
     def start(self) -> None:
         """
@@ -125,7 +144,8 @@ class Launch:
             if not features() & _native.FEATURE_PIDFD:
                 self._open_sentinels()
             programs = [
-                (shared + self._options(rank), self._inherited(rank)) for rank in self._ranks()
+                (shared + self._options(rank), self._inherited(rank), self._variable(rank))
+                for rank in self._ranks()
             ]
             # Until the interpreter can handle it, a Ctrl-C would print a traceback of its own.
             _native.launch(

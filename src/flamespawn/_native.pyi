@@ -10,6 +10,8 @@ FEATURE_PWAIT2: Final[int]
 FEATURE_VFORK: Final[int]
 FEATURE_CLONE_PIDFD: Final[int]
 FEATURE_CLOSE_RANGE: Final[int]
+FEATURE_TREE: Final[int]
+FEATURE_GUARD: Final[int]
 
 ENDED: Final[int]
 READABLE: Final[int]
@@ -19,7 +21,7 @@ def probe() -> int: ...
 def launch(
     features: int,
     path: bytes,
-    programs: list[tuple[list[bytes], list[int]]],
+    programs: list[tuple[list[bytes], list[int], bytes | None]],
     blocked: list[int],
     started: list[tuple[int, Fd | None, Fd | None]],
     *,
@@ -64,6 +66,12 @@ class ProcSet:
     def wake(self) -> None: ...
     def wake_fileno(self) -> int: ...
     def fileno(self) -> int: ...
+
+class Tree:
+    def __init__(self, features: int, job: bytes) -> None: ...
+    def close(self) -> None: ...
+    def look(self, pids: list[int], ranks: list[int]) -> None: ...
+    def end(self, ranks: list[int], deadline: int | None = None) -> tuple[int, int]: ...
 
 class Turn:
     @property

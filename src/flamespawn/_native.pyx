@@ -15,6 +15,7 @@ from cpython.bytearray cimport PyByteArray_AsString, PyByteArray_Resize
 from cpython.exc cimport PyErr_CheckSignals, PyErr_WarnEx
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport int64_t
+from libc.stdlib cimport free, malloc
 
 from flamespawn._procset cimport (
     PROCSET_EVENT_ENDED,
@@ -23,8 +24,10 @@ from flamespawn._procset cimport (
     PROCSET_EXITED,
     PROCSET_FEATURE_CLONE_PIDFD,
     PROCSET_FEATURE_CLOSE_RANGE,
+    PROCSET_FEATURE_GUARD,
     PROCSET_FEATURE_PIDFD,
     PROCSET_FEATURE_PWAIT2,
+    PROCSET_FEATURE_TREE,
     PROCSET_FEATURE_VFORK,
     PROCSET_HANDLE_INVALID,
     PROCSET_KIND_AGAIN,
@@ -59,6 +62,7 @@ from flamespawn._procset cimport (
     procset_launch_start,
     procset_launch_take,
     procset_launch_take_job,
+    procset_launch_variable,
     procset_member,
     procset_open,
     procset_probe,
@@ -67,6 +71,11 @@ from flamespawn._procset cimport (
     procset_signal,
     procset_state,
     procset_status,
+    procset_tree,
+    procset_tree_close,
+    procset_tree_end,
+    procset_tree_look,
+    procset_tree_open,
     procset_wait,
     procset_wait_handle,
     procset_wake,
@@ -78,6 +87,8 @@ FEATURE_PWAIT2 = PROCSET_FEATURE_PWAIT2
 FEATURE_VFORK = PROCSET_FEATURE_VFORK
 FEATURE_CLONE_PIDFD = PROCSET_FEATURE_CLONE_PIDFD
 FEATURE_CLOSE_RANGE = PROCSET_FEATURE_CLOSE_RANGE
+FEATURE_TREE = PROCSET_FEATURE_TREE
+FEATURE_GUARD = PROCSET_FEATURE_GUARD
 
 ENDED = PROCSET_EVENT_ENDED
 READABLE = PROCSET_EVENT_READABLE
@@ -121,6 +132,9 @@ def launch(unsigned features, bytes path, list programs, list blocked, list star
     """
     Start all programs, or none.
 
+    Each program is given by its arguments, the descriptors that it inherits, and a variable of its
+    own, as NAME=VALUE, or None; either all have one of that name, or none has.
+
     What was started is appended to *started*, as its pid, its handle and its job, each an `Fd`, or
     None where the system has no such thing, because a signal handler may raise before the caller
     has stored a result.
@@ -137,8 +151,10 @@ def launch(unsigned features, bytes path, list programs, list blocked, list star
             check(procset_launch_environment(prepared, variable))
         if job is not None:
             check(procset_launch_job(prepared, job._fd))
-        for arguments, inherited in programs:
+        for arguments, inherited, variable in programs:
             check(procset_launch_add(prepared))
+            if variable is not None:
+                check(procset_launch_variable(prepared, variable))
             for argument in arguments:
                 check(procset_launch_argument(prepared, argument))
             for fd in inherited:
@@ -395,6 +411,79 @@ cdef class ProcSet:
 
     def fileno(self):
         return procset_wait_handle(self._open())
+
+
+cdef size_t *copy_of(list numbers) except NULL:
+    """Return an array of at least one, which the caller frees."""
+    cdef size_t *copy = <size_t *> malloc((len(numbers) + 1) * sizeof(size_t))
+    if copy == NULL:
+        raise MemoryError
+    try:
+        for i, number in enumerate(numbers):
+            copy[i] = number
+    except BaseException:
+        free(copy)
+        raise
+    return copy
+
+
+cdef class Tree:
+    """The descendants of the ranks of a job. Used by one thread at a time."""
+
+    cdef procset_tree *_tree
+
+    def __cinit__(self, unsigned features, bytes job not None):
+        self._tree = NULL
+        check(procset_tree_open(features, job, &self._tree))
+
+    def __dealloc__(self):
+        self.close()
+
+    def close(self):
+        self._tree = procset_tree_close(self._tree)
+
+    cdef procset_tree *_open(self) except NULL:
+        if self._tree == NULL:
+            raise ValueError("the tree is closed")
+        return self._tree
+
+    def look(self, list pids not None, list ranks not None):
+        """Remember the descendants that processes have now, on behalf of the ranks."""
+        cdef procset_tree *tree = self._open()
+        cdef size_t count = min(len(pids), len(ranks))
+        cdef size_t *all_ranks = copy_of(ranks)
+        cdef int64_t *all_pids = NULL
+        cdef int r = 0
+        try:
+            # Of the same size on all systems with pids and pointers of 64 bits.
+            all_pids = <int64_t *> copy_of(pids)
+            with nogil:
+                r = procset_tree_look(tree, all_pids, all_ranks, count)
+        finally:
+            free(all_ranks)
+            free(all_pids)
+        check(r)
+
+    def end(self, list ranks not None, deadline=None):
+        """Return how many could not be ended until the deadline, and the pid of one of them."""
+        cdef procset_tree *tree = self._open()
+        cdef int64_t until = PROCSET_NEVER if deadline is None else deadline
+        cdef size_t count = len(ranks)
+        cdef size_t left = 0
+        cdef int64_t pid = 0
+        cdef size_t *all_ranks = copy_of(ranks)
+        cdef int r = 0
+        try:
+            while True:
+                PyErr_CheckSignals()
+                with nogil:
+                    r = procset_tree_end(tree, all_ranks, count, until, &left, &pid)
+                if r >= 0 or procset_error_kind(r) != PROCSET_KIND_INTERRUPTED:
+                    break
+        finally:
+            free(all_ranks)
+        check(r)
+        return left, pid
 
 
 # What follows is compiled because CPython runs signal handlers between any two calls of Python

@@ -11,18 +11,26 @@ from typing import Any
 
 from flamespawn import _multiprocessing
 from flamespawn._lifetime import call_after_fork
-from flamespawn._native import Fd, open_pipe
-from flamespawn._platform import wait_for_exit_code
+from flamespawn._native import FEATURE_PIDFD, Fd, open_pipe
+from flamespawn._platform import features, wait_for_exit_code
 
 # A thread that has been told needs no more than the GIL, for which it may have to wait.
 _COLLECTING_TIME = 1.0
 
 
 class LauncherPipe:
-    """A pipe that nobody writes to: its read end tells ranks that the launcher is gone."""
+    """
+    A pipe that nobody writes to: its read end tells ranks that the launcher is gone.
+
+    So does a handle of the launcher, where there are such: it does not depend on who else holds
+    the write end.
+    """
 
     def __init__(self) -> None:
         self._read_end, self._write_end = open_pipe()
+        self._handle: Fd | None = None
+        if features() & FEATURE_PIDFD:
+            self._handle = Fd(os.pidfd_open, os.getpid())
         # A process that is forked later is not the launcher, however long it lives.
         call_after_fork(self, LauncherPipe._close_in_fork)
 
@@ -30,12 +38,23 @@ class LauncherPipe:
         """Return what ranks inherit."""
         return self._read_end.fileno()
 
+    def guard_fds(self) -> list[int]:
+        """Return what the guard of a rank inherits: the read end, and the handle if any."""
+        return [owner.fileno() for owner in (self._read_end, self._handle) if owner is not None]
+
+    def duplicates(self) -> list[Fd]:
+        """Return the same as copies, which belong to the caller."""
+        return [Fd(os.dup, fd) for fd in self.guard_fds()]
+
     def close_read_end(self) -> None:
-        """Only the ranks have it from now on."""
+        """Only the ranks have it, and the handle, from now on."""
         self._read_end.close()
+        if self._handle is not None:
+            self._handle.close()
 
     def _close_in_fork(self) -> None:
         self._write_end.close()
+        self.close_read_end()
 
 
 class Popen(popen_fork.Popen):

@@ -27,6 +27,8 @@ cdef extern from "procset.h" nogil:
     const unsigned PROCSET_FEATURE_VFORK
     const unsigned PROCSET_FEATURE_CLONE_PIDFD
     const unsigned PROCSET_FEATURE_CLOSE_RANGE
+    const unsigned PROCSET_FEATURE_TREE
+    const unsigned PROCSET_FEATURE_GUARD
     unsigned procset_probe()
 
     ctypedef struct procset_launch:
@@ -43,9 +45,21 @@ cdef extern from "procset.h" nogil:
     int procset_launch_job(procset_launch *launch, procset_handle job)
     int procset_launch_take_job(procset_launch *launch, size_t index,
                                 procset_handle *ret_job)
+    int procset_launch_variable(procset_launch *launch, const char *variable)
     int procset_launch_start(procset_launch *launch)
     int procset_launch_take(procset_launch *launch, size_t index,
                             int64_t *ret_pid, procset_handle *ret_handle)
+
+    ctypedef struct procset_tree:
+        pass
+
+    int procset_tree_open(unsigned features, const char *job,
+                          procset_tree **ret_tree)
+    procset_tree *procset_tree_close(procset_tree *tree)
+    int procset_tree_look(procset_tree *tree, const int64_t *pids,
+                          const size_t *ranks, size_t count)
+    int procset_tree_end(procset_tree *tree, const size_t *ranks, size_t count,
+                         int64_t deadline, size_t *ret_left, int64_t *ret_pid)
 
     ctypedef struct procset:
         pass

@@ -18,18 +18,35 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
     from typing import Any
 
+    from flamespawn._job import GuardOrder
+
 # What a shell shows for a program that Ctrl-C has ended.
 INTERRUPTED = 130
 
 
-def run(fn: Callable[..., object], rank: int, args: Sequence[Any], pipe: Connection) -> None:
+def run(
+    fn: Callable[..., object],
+    rank: int,
+    args: Sequence[Any],
+    pipe: Connection,
+    guard: GuardOrder | None = None,
+) -> None:
     """
     Call `fn(rank, *args)` and report how it ended: what `multiprocessing` runs in a rank.
 
     Whatever *fn* raises ends the process with a non-zero exit code and without a traceback on
     stderr: the launcher shows it.
+
+    Args:
+        fn: what to call.
+        rank: its first argument.
+        args: the others.
+        pipe: to report through.
+        guard: how this process is guarded, if it is.
     """
     pid = os.getpid()
+    if guard is not None:
+        guard.carry_out(rank)
     report = ReportWriter(here.report_fd(pipe.fileno()), rank)
     code = call(fn, rank, args, report)
     if code:

@@ -1,5 +1,6 @@
 /*
- * What only a rank needs of the C library: see csrc/leave.h.
+ * What a rank needs of the C library: leave() is in csrc/leave.h, guard() and
+ * mark() are procset_guard_start() and procset_tree_mark() in csrc/procset.h.
  *
  * Every rank imports it. It is C and not Cython, because a Cython module for
  * the stable ABI imports `inspect` when it is imported, which takes longer
@@ -10,6 +11,7 @@
 #include <Python.h>
 
 #include "leave.h"
+#include "procset.h"
 
 static PyObject *
 leave(PyObject *module, PyObject *argument)
@@ -23,7 +25,75 @@ leave(PyObject *module, PyObject *argument)
     procset_leave((int) code);
 }
 
+static PyObject *
+raise_error(int error)
+{
+    PyObject *text = PyUnicode_FromFormat("%s failed with code %d",
+                                          procset_error_call(error),
+                                          procset_error_code(error));
+    PyObject *arguments =
+        text == NULL
+            ? NULL
+            : Py_BuildValue("iO", procset_error_code(error), text);
+
+    if (arguments != NULL) {
+        PyErr_SetObject(PyExc_OSError, arguments);
+    }
+    Py_XDECREF(arguments);
+    Py_XDECREF(text);
+    return NULL;
+}
+
+static PyObject *
+guard(PyObject *module, PyObject *arguments)
+{
+    procset_guard guard;
+    const char *job;
+    Py_ssize_t rank, pipe, launcher;
+    unsigned features;
+    bool is_private = false;
+    int r;
+
+    (void) module;
+    if (!PyArg_ParseTuple(arguments, "snInn", &job, &rank, &features, &pipe,
+                          &launcher)) {
+        return NULL;
+    }
+    guard = (procset_guard) {
+        .features = features,
+        .pipe = (procset_handle) pipe,
+        .launcher = (procset_handle) launcher,
+        .job = job,
+        .rank = (size_t) rank,
+    };
+    r = procset_guard_start(&guard, &is_private);
+    return r < 0 ? raise_error(r) : PyBool_FromLong(is_private);
+}
+
+static PyObject *
+mark(PyObject *module, PyObject *arguments)
+{
+    const char *job;
+    Py_ssize_t rank;
+    int r;
+
+    (void) module;
+    if (!PyArg_ParseTuple(arguments, "sn", &job, &rank)) {
+        return NULL;
+    }
+    r = procset_tree_mark(job, (size_t) rank);
+    if (r < 0) {
+        return raise_error(r);
+    }
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef methods[] = {
+    {"guard", guard, METH_VARARGS,
+     "Start the guard of this process: job, rank, features, the pipe of the "
+     "launcher and its handle or -1. Return whether both may be closed."},
+    {"mark", mark, METH_VARARGS,
+     "Give this process the mark of a job and a rank, for its forks."},
     {"leave", leave, METH_O,
      "Flush the streams of the C library and end the process with a code."},
     {NULL, NULL, 0, NULL},

@@ -154,9 +154,7 @@ def start_processes(
     forwarder = Forwarder(signals)
     try:
         start.start(nprocs)
-        context = ProcessContext(
-            start.processes, start.queues, grace_period=grace_period, forward_signals=forwarder
-        )
+        context = start.context(grace_period, forwarder)
         if not join:
             return context
         with context:

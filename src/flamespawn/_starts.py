@@ -6,14 +6,16 @@ from collections.abc import Callable, Sequence
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from flamespawn import _multiprocessing, _rank
+from flamespawn import _multiprocessing, _native, _rank
 from flamespawn._context import ProcessContext
+from flamespawn._forward import Forwarder
+from flamespawn._job import GuardOrder, Job
 from flamespawn._launch import Launch
 from flamespawn._lifetime import call_after_fork
 from flamespawn._mp_context import SpawnProcess
 from flamespawn._native import Fd, open_pipe
 from flamespawn._payload import Payload
-from flamespawn._platform import sendable
+from flamespawn._platform import LauncherPipe, features, sendable
 from flamespawn._queues import ReportQueue
 from flamespawn._teardown import REAP_TIME
 from flamespawn._undisturbed import call_undisturbed
@@ -31,12 +33,21 @@ class Start:
         self._fn = fn
         self._args = tuple(args)
         self._daemon = daemon
+        self._job = Job()
         self.processes: list[BaseProcess] = []
         self.queues: list[ReportQueue] = []
 
     def start(self, nprocs: int) -> None:
         """Start *nprocs* ranks. When it raises, `undo` is to be called."""
         raise NotImplementedError
+
+    def context(self, grace_period: float, forwarder: Forwarder) -> ProcessContext:
+        """Return the context of the ranks that have been started."""
+        context = ProcessContext(
+            self.processes, self.queues, grace_period=grace_period, forward_signals=forwarder
+        )
+        context.job = self._job
+        return context
 
     def _open_report(self) -> Fd:
         """Open the report pipe of the next rank; return its write end."""
@@ -66,6 +77,8 @@ class Start:
                 process.join(REAP_TIME)
             for queue in self.queues:
                 queue.close()
+            self._job.end(list(range(len(self.processes))))
+            self._job.close()
 
 
 class MultiprocessingStart(Start):
@@ -78,20 +91,36 @@ class MultiprocessingStart(Start):
         self._context: Any = _multiprocessing.context(start_method)
 
     def start(self, nprocs: int) -> None:
-        for rank in range(nprocs):
-            pipe = sendable(self._open_report())
-            try:
-                process = self._context.Process(
-                    target=_rank.run, args=(self._fn, rank, self._args, pipe), daemon=self._daemon
-                )
-                # Before the start: an interrupt just after it must not lose the process.
-                self.processes.append(process)
-                # This may take any time, if a pipe is full, and is done before.
-                _multiprocessing.flush_streams()
-                call_undisturbed(process.start)
-            finally:
-                # Only the rank has the write end from now on.
-                pipe.close()
+        guard = self._order_guard()
+        try:
+            for rank in range(nprocs):
+                self._start_rank(rank, guard)
+        finally:
+            if guard is not None:
+                guard.close()
+
+    def _order_guard(self) -> GuardOrder | None:
+        if not features() & _native.FEATURE_GUARD:
+            return None
+        self._job.pipe = LauncherPipe()
+        return GuardOrder(self._job.name, self._job.pipe)
+
+    def _start_rank(self, rank: int, guard: GuardOrder | None) -> None:
+        pipe = sendable(self._open_report())
+        try:
+            process = self._context.Process(
+                target=_rank.run,
+                args=(self._fn, rank, self._args, pipe, guard),
+                daemon=self._daemon,
+            )
+            # Before the start: an interrupt just after it must not lose the process.
+            self.processes.append(process)
+            # This may take any time, if a pipe is full, and is done before.
+            _multiprocessing.flush_streams()
+            call_undisturbed(process.start)
+        finally:
+            # Only the rank has the write end from now on.
+            pipe.close()
 
 
 class FreshStart(Start):
@@ -112,7 +141,13 @@ class FreshStart(Start):
             for _ in range(nprocs):
                 self._reports.append(self._open_report())
                 self.processes.append(SpawnProcess(daemon=self._daemon))
-            self._launch = Launch(payload, self.processes, self._reports, full_exit=self._full_exit)
+            self._launch = Launch(
+                payload,
+                self.processes,
+                self._reports,
+                job=self._job,
+                full_exit=self._full_exit,
+            )
             self._launch.start()
             self._adopt()
         finally:

@@ -1,0 +1,119 @@
+"""
+A job: the ranks of one start, and all that they start themselves.
+
+Every rank is given a guard, which ends it when the launcher is gone, and a mark, by which what it
+has started is found: in the environment variable `FLAMESPAWN_JOB`, and for ranks that were forked
+also in the name of a mapping. See csrc/procset.h, "tree" and "guard".
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+
+from flamespawn import _native
+from flamespawn._deadline import Deadline, after, earlier, has_passed
+from flamespawn._member import Member
+from flamespawn._platform import LauncherPipe, features
+from flamespawn._teardown import REAP_TIME
+
+MARK_VARIABLE = "FLAMESPAWN_JOB"
+
+
+def variable(job: str, rank: int) -> str:
+    """Return the value of `FLAMESPAWN_JOB` for a rank: its mark, after those of its ancestors."""
+    return ":".join(filter(None, (os.environ.get(MARK_VARIABLE), f"{job}.{rank}")))
+
+
+class Job:
+    """
+    One start of ranks.
+
+    Attributes:
+        name: what the marks of its ranks have in common, and no other job of this host.
+        left: how many processes that ranks have started could not be ended, and the pid of one.
+    """
+
+    def __init__(self) -> None:
+        self.name = os.urandom(16).hex()
+        self.left = (0, 0)
+        # Nobody else refers to the pipe where ranks are started by `multiprocessing`.
+        self.pipe: LauncherPipe | None = None
+        self._tree: _native.Tree | None = None
+        self._limit: Deadline = None
+        if features() & _native.FEATURE_TREE:
+            self._tree = _native.Tree(features(), self.name.encode())
+
+    def close(self) -> None:
+        """Let go of everything; the ranks must have ended."""
+        if self._tree is not None:
+            self._tree.close()
+            self._tree = None
+        self.pipe = None
+
+    def look(self, members: Sequence[Member]) -> None:
+        """Remember what ranks that run have started, while their parents can still be asked."""
+        alive = [member for member in members if not member.ended]
+        if self._tree is not None and alive:
+            self._tree.look([member.pid for member in alive], [member.index for member in alive])
+
+    def end(self, ranks: list[int], deadline: Deadline = None) -> bool:
+        """
+        End all that these ranks, which have ended, have started, and wait until it is gone.
+
+        It is given up two seconds after the first call; what is left then is in `left`.
+
+        Args:
+            ranks: their numbers.
+            deadline: of this call.
+
+        Returns:
+            Whether there is nothing more to be done.
+        """
+        if self._tree is None or not ranks:
+            return True
+        if self._limit is None:
+            self._limit = after(REAP_TIME)
+        self.left = self._tree.end(ranks, earlier(deadline, self._limit))
+        return self.left[0] == 0 or has_passed(self._limit) or not has_passed(deadline)
+
+    def describe_left(self) -> str | None:
+        """Return one sentence on what could not be ended, or None."""
+        number, pid = self.left
+        if number == 0:
+            return None
+        what = "A process" if number == 1 else f"{number} processes"
+        return f"{what} that ranks have started could not be ended, such as pid {pid}."
+
+
+class GuardOrder:
+    """
+    What a rank that `multiprocessing` starts needs for its guard; an argument of its process.
+
+    Args:
+        job: the name of the job.
+        pipe: of the launcher.
+    """
+
+    def __init__(self, job: str, pipe: LauncherPipe) -> None:
+        self._job = job
+        self._features = features()
+        ends = pipe.duplicates()
+        self._ends = [Connection(end.detach(), writable=False) for end in ends]
+
+    def close(self) -> None:
+        """Let go of the launcher's copies, once all ranks have been started."""
+        for end in self._ends:
+            end.close()
+
+    def carry_out(self, rank: int) -> None:
+        """Start the guard of this process, which is a rank, and mark it."""
+        from flamespawn import _rank_native  # noqa: PLC0415 - only ranks need it
+
+        pipe, launcher = (*(end.fileno() for end in self._ends), -1)[:2]
+        if _rank_native.guard(self._job, rank, self._features, pipe, launcher):
+            self.close()
+        if self._features & _native.FEATURE_TREE:
+            _rank_native.mark(self._job, rank)
+            os.environ[MARK_VARIABLE] = variable(self._job, rank)
