@@ -125,7 +125,7 @@ class Launch:
 
     def _variable(self, rank: int) -> bytes | None:
         """Return the variable that marks a rank and all that it starts."""
-        if self._job is None:
+        if self._job is None or not features() & _native.FEATURE_TREE:
             return None
         return os.fsencode(f"{MARK_VARIABLE}={variable(self._job.name, rank)}")
 
