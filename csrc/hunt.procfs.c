@@ -204,12 +204,12 @@ list_one(int32_t pid, procset__listed *ret_listed)
 static int
 open_named(const char *name)
 {
-    char path[MAX_MARK] = "/dev/shm/";
+    char path[MAX_MARK + 16];
     long fd = syscall(SYS_memfd_create, name, MFD_CLOEXEC_LINUX);
 
     if (fd < 0) {
         // Linux 3.17; a sandbox may refuse it.
-        strncat(path, name, sizeof(path) - sizeof("/dev/shm/"));
+        (void) snprintf(path, sizeof(path), "/dev/shm/%s", name);
         fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
         (void) unlink(path);
     }
