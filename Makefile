@@ -13,7 +13,7 @@ CSOURCES := $(wildcard csrc/*.[ch] tests/c/*.[ch] benchmarks/*.c)
 .DEFAULT_GOAL := help
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "%-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # What is missing is named here, in one line, and not by a traceback later on.
 .PHONY: check-tools
@@ -80,6 +80,10 @@ $(TORCH)/built: $(NATIVE) setup.py pyproject.toml | check-tools
 	@$(TORCH)/bin/python $(PIP_INSTALL) '.[test,bench]'
 	@touch $@
 
+.PHONY: test-oldkernel
+test-oldkernel: build ## run the tests with what old kernels and containers refuse, one by one
+	@$(BIN)/python -m pytest -m 'oldkernel or not oldkernel' tests/test_old_kernel.py
+
 .PHONY: test-torch
 test-torch: $(TORCH)/built ## run what needs torch: its tests, and DDP training on 4 ranks
 	@$(TORCH)/bin/python -m pytest tests/test_torch.py
@@ -135,6 +139,18 @@ wheel-all: $(WHEELS)/built ## build the wheels for all platforms, and the sdist,
 wheel-test: $(WHEELS)/built ## install each of these wheels and run a job (WHEEL_TEST="--newest --musl")
 	@test -d wheelhouse || $(MAKE) --no-print-directory wheel-all
 	@$(WHEELS)/bin/python wheelhouse-ci/test_wheels.py $(WHEEL_TEST) $(TARGETS)
+
+.PHONY: wheel-same
+wheel-same: $(WHEELS)/built ## build everything twice, and compare the bytes
+	@$(WHEELS)/bin/python wheelhouse-ci/check_same.py $(TARGETS)
+
+.PHONY: wheel-sbom
+wheel-sbom: $(WHEELS)/built ## write down what the wheels consist of and were built with (CycloneDX)
+	@$(WHEELS)/bin/python wheelhouse-ci/sbom.py wheelhouse
+
+.PHONY: wheel-identifiers
+wheel-identifiers: $(WHEELS)/built ## compare cibuildwheel's configuration with the list of targets
+	@$(WHEELS)/bin/python wheelhouse-ci/check_identifiers.py
 
 .PHONY: test-aarch64
 test-aarch64: $(WHEELS)/built ## run the C tests, and a job with the wheel, on aarch64 under qemu

@@ -101,9 +101,8 @@ def mechanism(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
             pytest.skip("POSIX only: Windows has a handle for each process")
         for module in (_context, _launch):
             monkeypatch.setattr(module, "features", lambda: 0)
-    elif not _platform.features() & _native.FEATURE_PIDFD:
-        pytest.skip("this system offers no pidfd")
-    return str(request.param)
+        return "threads"
+    return "handles" if _platform.features() & _native.FEATURE_PIDFD else "threads"
 
 
 @pytest.fixture

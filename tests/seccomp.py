@@ -3,6 +3,9 @@ Run a command with some system calls refused: `seccomp.py ERRNO NAME[,NAME...] C
 
 A real filter of the kernel (seccomp(2), classic BPF), as container runtimes and old kernels have
 it; inherited by everything the command starts.
+
+"clone_pidfd" is clone(2) with CLONE_PIDFD, which is refused with EINVAL whatever ERRNO is, as by
+qemu and gVisor.
 """
 
 from __future__ import annotations
@@ -29,9 +32,12 @@ CALLS = {
     "epoll_pwait2": 441,
 }
 
-LOAD, JUMP_IF_EQUAL, RETURN = 0x20, 0x15, 0x06
+CLONE = {"x86_64": 56, "aarch64": 220}[platform.machine()]
+CLONE_PIDFD = 0x1000
+
+LOAD, JUMP_IF_EQUAL, JUMP_IF_SET, RETURN = 0x20, 0x15, 0x45, 0x06
 ALLOW, FAIL_WITH = 0x7FFF0000, 0x00050000
-OFFSET_OF_NUMBER, OFFSET_OF_ARCHITECTURE = 0, 4
+OFFSET_OF_NUMBER, OFFSET_OF_ARCHITECTURE, OFFSET_OF_FIRST_ARGUMENT = 0, 4, 16
 
 
 def install(names: list[str], code: int) -> None:
@@ -42,6 +48,15 @@ def install(names: list[str], code: int) -> None:
         (LOAD, 0, 0, OFFSET_OF_NUMBER),
     ]
     for name in names:
+        if name == "clone_pidfd":
+            program += [
+                (JUMP_IF_EQUAL, 0, 4, CLONE),
+                (LOAD, 0, 0, OFFSET_OF_FIRST_ARGUMENT),
+                (JUMP_IF_SET, 0, 1, CLONE_PIDFD),
+                (RETURN, 0, 0, FAIL_WITH | errno.EINVAL),
+                (LOAD, 0, 0, OFFSET_OF_NUMBER),
+            ]
+            continue
         program += [(JUMP_IF_EQUAL, 0, 1, CALLS[name]), (RETURN, 0, 0, FAIL_WITH | code)]
     program.append((RETURN, 0, 0, ALLOW))
     code_buffer = ctypes.create_string_buffer(

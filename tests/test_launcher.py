@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -142,52 +141,6 @@ def test_nothing_wakes_a_waiting_launcher(run_launcher: RunLauncher, features: s
     time.sleep(2)
 
     assert voluntary_switches(launcher.pid) == before
-
-
-REFUSED = {
-    "an old kernel": ("ENOSYS", "pidfd_open,pidfd_send_signal,epoll_pwait2,clone3"),
-    "a container": ("EPERM", "pidfd_open"),
-    "a container that lets open": ("EPERM", "pidfd_send_signal"),
-}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("case", REFUSED)
-def test_where_the_kernel_refuses(case: str) -> None:
-    """The same tests pass under a real filter that refuses the calls behind the features."""
-    error, names = REFUSED[case]
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-    tests = ["tests/test_join.py", "tests/test_failure.py", "tests/test_by_hand.py"]
-
-    result = subprocess.run(
-        [sys.executable, "tests/seccomp.py", error, names, *command, *tests, "-k", "threads"],
-        cwd=conftest.HERE.parent,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=conftest.WATCHDOG_SECONDS,
-        # A folder for temporary files within ours would have too long a name for sockets.
-        env={name: value for name, value in os.environ.items() if name != "TMPDIR"},
-    )
-
-    assert result.returncode == 0, result.stdout + result.stderr
-
-
-@pytest.mark.parametrize("case", REFUSED)
-def test_the_probe_sees_what_is_refused(case: str) -> None:
-    """Under each filter the probe says that there are no usable pidfds."""
-    error, names = REFUSED[case]
-    program = "from flamespawn import _native; print(_native.probe() & _native.FEATURE_PIDFD)"
-
-    result = subprocess.run(
-        [sys.executable, "tests/seccomp.py", error, names, sys.executable, "-c", program],
-        cwd=conftest.HERE.parent,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-
-    assert result.stdout.strip() == "0"
 
 
 OUT_OF_DESCRIPTORS = """
