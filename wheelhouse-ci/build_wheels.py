@@ -76,9 +76,10 @@ def prepare_environment() -> None:
 
 def export(folder: Path) -> Path:
     """Copy what belongs to the source, and nothing that happens to lie around, to *folder*."""
-    listing = git("ls-files", "-z")
-    if listing is None or not (ROOT / ".git").exists():
-        return ROOT
+    listing = git("ls-files", "-z") if (ROOT / ".git").exists() else None
+    if listing is None:
+        made_here = shutil.ignore_patterns(".venv*", "build", "dist", "wheelhouse", "__pycache__")
+        return shutil.copytree(ROOT, folder, ignore=made_here)
     for name in filter(None, listing.split("\0")):
         file = folder / name
         file.parent.mkdir(parents=True, exist_ok=True)
