@@ -152,6 +152,10 @@ wheel-sbom: $(WHEELS)/built ## write down what the wheels consist of and were bu
 wheel-identifiers: $(WHEELS)/built ## compare cibuildwheel's configuration with the list of targets
 	@$(WHEELS)/bin/python wheelhouse-ci/check_identifiers.py
 
+.PHONY: test-cibuildwheel
+test-cibuildwheel: $(WHEELS)/built ## run cibuildwheel for manylinux x86_64, in an image that is made here
+	@PYTHON=$(CURDIR)/$(WHEELS)/bin/python wheelhouse-ci/test-cibuildwheel
+
 .PHONY: test-aarch64
 test-aarch64: $(WHEELS)/built ## run the C tests, and a job with the wheel, on aarch64 under qemu
 	@PYTHON=$(CURDIR)/$(WHEELS)/bin/python wheelhouse-ci/test-aarch64

@@ -63,6 +63,10 @@ class Matrix:
     max_bytes: int
     targets: tuple[Target, ...]
 
+    def identifiers(self, target: Target) -> list[str]:
+        """Return what cibuildwheel calls its builds and tests for *target*."""
+        return [f"cp{python.replace('.', '')}-{target.cibuildwheel}" for python in self.pythons]
+
     def select(self, names: list[str]) -> list[Target]:
         """
         Return the targets of these names; all where there are none.
@@ -87,9 +91,14 @@ def load() -> Matrix:
 
 def main() -> None:
     """Print the targets with a backend as a matrix for GitHub's workflows."""
+    matrix = load()
     rows = [
-        {"name": target.name, "runner": target.runner, "cibuildwheel": target.cibuildwheel}
-        for target in load().targets
+        {
+            "name": target.name,
+            "runner": target.runner,
+            "cibuildwheel": " ".join(matrix.identifiers(target)),
+        }
+        for target in matrix.targets
         if target.backend
     ]
     json.dump({"include": rows}, sys.stdout)

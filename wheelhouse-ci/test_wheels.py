@@ -4,8 +4,9 @@ Install each wheel into a clean environment, and run a real job there.
 Usage: test_wheels.py [--newest] [--musl] [TARGET...]
 
 What has no interpreter here is brought: a Debian for another machine, which qemu runs; with
---newest one with the newest CPythons; with --musl a CPython that is built against musl. They are
-kept in build/. What could not be tried is named at the end. TARGET may also be "sdist".
+--newest one with the newest CPythons; with --musl a CPython that is built against musl; a CPython
+for Windows, which Wine runs. They are kept in build/. What could not be tried is named at the end.
+TARGET may also be "sdist".
 """
 
 from __future__ import annotations
@@ -101,6 +102,30 @@ def places(target: Target, options: argparse.Namespace) -> Iterator[Place]:
         yield Place(run(HERE / "make-musl-python", BUILD / "musl").splitlines()[-1])
 
 
+def windows_test(wheel: Path, version: str) -> None:
+    """Run the job on the real CPython for Windows, under Wine."""
+    run(HERE / "check-wine")
+    pythons = pythons_here()
+    if version not in pythons:
+        raise SystemExit(f"missing: the standard library of CPython {version}")
+    stdlib = run(pythons[version], "-c", "import sysconfig; print(sysconfig.get_path('stdlib'))")
+    made = run(sys.executable, HERE / "wine_python.py", version, stdlib.strip())
+    with tempfile.TemporaryDirectory() as name:
+        fits = ("--platform", "win_amd64", "--python-version", version, "--only-binary", ":all:")
+        run(
+            *(sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps"),
+            *(*fits, "--target", name, wheel),
+        )
+        shutil.copy(HERE / "smoke.py", name)
+        wine = (HERE / "run-wine", BUILD / "wine" / "prefix")
+        try:
+            # The folder of a script is the first from which it imports.
+            said = run(*wine, made.splitlines()[-1], "-W", "error", f"Z:{name}/smoke.py")
+        finally:
+            run(*wine)
+        print(said, end="", flush=True)
+
+
 def smoke_test(place: Place, wheel: Path) -> None:
     """Install a wheel with pip as pip does it there, and run the job."""
     with tempfile.TemporaryDirectory() as name:
@@ -142,11 +167,16 @@ def main() -> None:
 
     untried = []
     names = [name for name in options.targets if name != "sdist"]
-    chosen = load().select(names) if names or not options.targets else []
+    matrix = load()
+    chosen = matrix.select(names) if names or not options.targets else []
     for target in chosen:
         tried = False
         if target.backend:
             wheel = target.wheel_in(options.folder)
+            if target.system == "win" and (HERE / "run-wine").exists():
+                print(f"== {wheel.name}", flush=True)
+                windows_test(wheel, matrix.python)
+                tried = True
             for place in places(target, options):
                 if not tried:
                     print(f"== {wheel.name}", flush=True)
