@@ -11,12 +11,14 @@ import time
 from collections.abc import Iterator
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
+from typing import Any
 
 import pytest
 
 import flamespawn
 import jobs
 from flamespawn._member import Member
+from flamespawn._queues import ReportQueue
 
 pytestmark = pytest.mark.usefixtures("mechanism")
 
@@ -245,6 +247,36 @@ def test_an_interrupt_between_an_end_and_its_count(monkeypatch: pytest.MonkeyPat
 
     with pytest.raises(flamespawn.ProcessExitedException, match="process 0 .* exit code 7"):
         context.join()
+
+
+@pytest.mark.parametrize("function", [jobs.raise_value_error, jobs.raise_then_hang_in_a_thread])
+def test_an_interrupt_between_a_report_and_its_reading(
+    function: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A report that was taken from the pipe when an exception cut the join short is not lost."""
+    original = ReportQueue.parse
+    calls = []
+
+    def interrupted(source: ReportQueue) -> None:
+        calls.append(source)
+        if b"ValueError" in source.buffer and calls.count(source) < 4:
+            raise KeyboardInterrupt
+        original(source)
+
+    monkeypatch.setattr(ReportQueue, "parse", interrupted)
+    context = flamespawn.start_processes(
+        jobs.call_in, (0, function), 2, join=False, start_method="fork", grace_period=0.1
+    )
+    interrupts = 0
+    deadline = time.monotonic() + 30
+    with pytest.raises(flamespawn.ProcessRaisedException, match="wrong value"):
+        while time.monotonic() < deadline:
+            try:
+                context.join(1)
+            except KeyboardInterrupt:
+                interrupts += 1
+
+    assert interrupts > 0
 
 
 def test_stop_while_another_thread_joins() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import multiprocessing
 import subprocess
 import threading
@@ -232,3 +233,66 @@ def test_an_interrupt_just_after_a_fork(run_launcher: RunLauncher) -> None:
     """A Ctrl-C between the birth of a rank and the note of its pid leaves no rank behind."""
     # Some come where Python can only print them, such as in a `__del__`.
     assert probes.printed(run_launcher(INTERRUPTED_BY_THE_RANK), silent=False) > 0
+
+
+DEATHS_DURING_THE_START = """
+import contextlib, json, os, sys, time
+from multiprocessing import Pipe
+import flamespawn
+
+def end(rank, what, release):
+    if what[rank] == "raise":
+        raise ValueError
+    if what[rank] == "die":
+        os._exit(rank)
+    if what[rank] == "die when told":
+        release.recv()
+        os._exit(rank)
+    time.sleep(600)
+
+def wait_for_the_one_before():
+    # This is the fork of the next rank.
+    ended = what[len(pids) - 1] in ("raise", "die") if pids else False
+    if ended:
+        # The start of this rank may have collected it.
+        with contextlib.suppress(ChildProcessError):
+            os.waitid(os.P_PID, pids[-1], os.WEXITED | os.WNOWAIT)
+
+if __name__ == "__main__":
+    what = json.loads(sys.argv[1])
+    here, there = Pipe()
+    pids = []
+    started = flamespawn._multiprocessing.context("fork").Process
+    class Noted(started):
+        def start(self):
+            super().start()
+            pids.append(self.pid)
+    flamespawn._multiprocessing.context("fork").__class__.Process = Noted
+    os.register_at_fork(before=wait_for_the_one_before)
+    context = flamespawn.start_processes(
+        end, (what, there), len(what), join=False, start_method="fork", grace_period=0
+    )
+    if "die when told" in what:
+        here.send("now")
+        pid = pids[what.index("die when told")]
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    try:
+        while not context.join():
+            pass
+    except flamespawn.ProcessException as error:
+        print(error.error_index)
+"""
+
+
+@pytest.mark.parametrize(
+    ("what", "first"),
+    [
+        (["die when told", "die", "hang", "hang"], 1),
+        (["hang", "hang", "die", "hang", "raise", "hang"], 2),
+        (["hang", "raise", "hang", "hang", "die", "hang"], 1),
+        (["die when told", "raise", "hang", "hang"], 1),
+    ],
+)
+def test_failures_during_the_start(what: list[str], first: int, run_launcher: RunLauncher) -> None:
+    """Ranks that fail while others are still being forked keep their order."""
+    assert probes.printed(run_launcher(DEATHS_DURING_THE_START, json.dumps(what))) == first

@@ -111,7 +111,7 @@ class ProcessContext(EndsUnjoined):
         # The stored outcome; the exception is made anew for each join that raises it.
         self._culprit: Member | None = None
         # Whatever has not ended was well when the wait before the last one began.
-        self._well_at = self._waited_at = time.perf_counter_ns()
+        self._well_at = self._waited_at = 0
         # Events may have been taken from the set without having been acted on.
         self._catch_up = False
         self._set = _native.ProcSet(features())
@@ -335,6 +335,8 @@ class ProcessContext(EndsUnjoined):
     def _look_at_all(self) -> None:
         """Find out all that was being acted on when an exception cut it short."""
         for member in self._members:
+            if member.source.fd >= 0:
+                member.on_read(self._set, self._well_at)
             if not member.ended and self._set.ended(member.index):
                 member.on_ended(self._set, self._set.exit_code(member.index), self._well_at)
             if member.ended:

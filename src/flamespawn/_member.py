@@ -75,7 +75,7 @@ class Member:
         self._silent_after: int | None = None
         self.failed_at: int | None = None
         # Puts those in order that were last known to be well at the same time.
-        self._noticed_at = 0
+        self._noticed_at = source.ended_by
         self._exit_code: int | None = None
         self._popen = _multiprocessing.popen_of(process)
         self._usage = (False, 0, 0, 0)
@@ -105,9 +105,15 @@ class Member:
         if source.fd < 0:
             return False
         got = process_set.read(self.index, source.buffer, _CHUNK)
-        if got:
+        self.on_read(process_set, well_at, at_end=not got)
+        return bool(got)
+
+    def on_read(self, process_set: ProcSet, well_at: int, *, at_end: bool = False) -> None:
+        """Act on what has been read so far. Whatever cuts it short, it can be done again."""
+        source = self.source
+        if source.buffer:
             source.parse()
-        if got == 0 or source.final is not None or source.corrupt is not None:
+        if at_end or source.final is not None or source.corrupt is not None:
             # Somebody may have closed the pipe, and live on until the launcher stops him.
             if (
                 source.must_report
@@ -115,11 +121,10 @@ class Member:
                 and not self.signals
                 and (source.corrupt is not None or is_ending(self.pid))
             ):
-                self._silent_after = well_at
-                self._noticed_at = time.perf_counter_ns()
+                self._silent_after = max(well_at, source.well_at)
+                self._noticed_at = self._noticed_at or time.perf_counter_ns()
             self.note_failure(well_at)
             self.stop_reading(process_set)
-        return bool(got)
 
     def on_ended(self, process_set: ProcSet, exit_code: int | None, well_at: int) -> None:
         """
@@ -173,7 +178,7 @@ class Member:
             if self._noticed_at == 0:
                 self._noticed_at = time.perf_counter_ns()
             if self.failed_at is None:
-                self.failed_at = well_at
+                self.failed_at = max(well_at, self.source.well_at)
 
     # ------------------------------------------------------------------------------------- state
 

@@ -41,6 +41,8 @@ class ErrorSource(Protocol):
         must_report: whether a rank that has not reported has failed.
         clean: whether what has arrived, or has not, is what a success looks like.
         asked_at_end: whether `finish` has something to do.
+        well_at: when the rank was last known to be well before anybody waited for it.
+        ended_by: when it was found to have ended, if that was before anybody waited for it, or 0.
     """
 
     fd: int
@@ -52,6 +54,8 @@ class ErrorSource(Protocol):
     must_report: bool
     clean: bool
     asked_at_end: bool
+    well_at: int
+    ended_by: int
 
     def parse(self) -> None:
         """Look at what was added to `buffer`."""
@@ -83,12 +87,13 @@ class ReportQueue:
         # A rank that is stuck in a long report must not keep the launcher from exiting.
         self._close_pipe = _multiprocessing.call_at_exit(self, pipe.close)
         self.clean = False
-        self._parsed = 0
         self.buffer = bytearray()
         self.started: Started | None = None
         self.is_leaving = False
         self.final: Report | None = None
         self.corrupt: str | None = None
+        self.well_at = time.perf_counter_ns()
+        self.ended_by = 0
 
     def empty(self) -> bool:
         """Return whether no failure with a traceback has been reported."""
@@ -106,12 +111,15 @@ class ReportQueue:
         return self.final.traceback
 
     def parse(self) -> None:
+        position = 0
         try:
             while self.final is None:
-                decoded = decode(self.buffer, self._parsed)
+                decoded = decode(self.buffer, position)
                 if decoded is None:
+                    # Whoever says the same for ever is not to fill the memory with it.
+                    del self.buffer[:position]
                     # Only what a rank says in the end is too long for one write.
-                    self.is_leaving = self.is_leaving or len(self.buffer) > self._parsed
+                    self.is_leaving = self.is_leaving or bool(self.buffer)
                     return
                 report, end = decoded
                 if isinstance(report, Started):
@@ -122,7 +130,7 @@ class ReportQueue:
                     self.is_leaving = True
                     self.final = report
                     self.clean = isinstance(report, Done)
-                self._parsed = end
+                position = end
         except CorruptReportError as error:
             self.corrupt = str(error)
         self.buffer = bytearray()
@@ -171,6 +179,8 @@ class ForeignQueue:
         self.is_leaving = False
         self.final: Report | None = None
         self.corrupt: str | None = None
+        self.well_at = time.perf_counter_ns()
+        self.ended_by = 0
 
     def parse(self) -> None:
         """Take the first object out of the framing of `multiprocessing.connection`."""

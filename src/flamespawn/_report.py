@@ -95,9 +95,12 @@ _BODY_LIMITS = {Exiting: MAX_BODY, Failed: MAX_BODY}
 
 
 def _split_fields(body: memoryview) -> list[bytes]:
-    fields = []
+    fields: list[bytes] = []
     position = 0
     while position < len(body):
+        if len(fields) == _FAILED_FIELDS:
+            msg = f"a failure has more than {_FAILED_FIELDS} fields"
+            raise CorruptReportError(msg)
         if len(body) - position < LENGTH_SIZE:
             msg = "a field's length is cut off"
             raise CorruptReportError(msg)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -117,10 +118,26 @@ class MultiprocessingStart(Start):
             self.processes.append(process)
             # This may take any time, if a pipe is full, and is done before.
             _multiprocessing.flush_streams()
+            before = time.perf_counter_ns()
             call_undisturbed(process.start)
+            self._note_ended(before)
         finally:
             # Only the rank has the write end from now on.
             pipe.close()
+
+    def _note_ended(self, before: int) -> None:
+        """
+        Note who is well, and was so at the time *before*, and who has ended by now.
+
+        At each start `multiprocessing` looks at all children, and collects those that have ended;
+        with that the kernel forgets their order.
+        """
+        now = time.perf_counter_ns()
+        for process, queue in zip(self.processes, self.queues, strict=True):
+            if _multiprocessing.popen_of(process).returncode is None:
+                queue.well_at = before
+            elif queue.ended_by == 0:
+                queue.ended_by = now
 
 
 class FreshStart(Start):
@@ -148,8 +165,12 @@ class FreshStart(Start):
                 job=self._job,
                 full_exit=self._full_exit,
             )
+            before = time.perf_counter_ns()
             self._launch.start()
             self._adopt()
+            for queue in self.queues:
+                # All the same, so that the kernel decides on the order of their ends.
+                queue.well_at = before
         finally:
             payload.close()
             # Only the ranks have these from now on.
