@@ -143,11 +143,8 @@ class Driver:
             self._ranks[handle] = int(note.who)
             self._poller.register(handle, select.POLLIN)
         elif note.is_outcome:
-            self.run.at_outcome = {
-                pid
-                for pid in self.run.notes.children
-                if (process := remains.look_at(pid)) is not None and not process.is_dead
-            }
+            births = self.run.notes.births
+            self.run.at_outcome = {pid for pid, at in births.items() if remains.runs(pid, at)}
 
     def _strike(self, blow: Blow) -> None:
         notes = self.run.notes

@@ -19,7 +19,7 @@ from types import FrameType
 from typing import Any
 
 import flamespawn
-from chaos import acts
+from chaos import acts, remains
 from chaos.plan import Job
 from chaos.self_portrait import portrait
 
@@ -69,6 +69,7 @@ class Launcher:
         self._context: Any = None
         self.calls: list[dict[str, Any]] = []
         self.pids: list[int] = []
+        self.started_at = 0
         self.left = False
         self.mishaps: list[str] = []
 
@@ -129,6 +130,7 @@ class Launcher:
         if self._context is None:
             return
         self.pids = self._context.pids()
+        self.started_at = time.monotonic_ns()
         acts.note(self._fifo, "launcher", "started", *self.pids)
         if job.leaves:
             self._leave()
@@ -277,14 +279,6 @@ def _start_helpers(start_method: str) -> set[int | None]:
     return {resource_tracker._resource_tracker._pid, forkserver._forkserver._forkserver_pid}
 
 
-def _is_alive(pid: int) -> bool:
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return stat.rpartition(")")[2].split()[0] not in "ZX"
-
-
 def main(job: Job, folder: str, fifo: str) -> None:
     """Be the launcher of a job."""
     launcher = Launcher(job, fifo)
@@ -300,7 +294,7 @@ def main(job: Job, folder: str, fifo: str) -> None:
         "left": launcher.left,
         "mishaps": launcher.mishaps,
         # Looked at before anything else: nothing is left when join has raised.
-        "alive": [pid for pid in launcher.pids if _is_alive(pid)],
+        "alive": [pid for pid in launcher.pids if remains.runs(pid, launcher.started_at)],
     }
     if not launcher.left:
         launcher.forget()
@@ -309,7 +303,10 @@ def main(job: Job, folder: str, fifo: str) -> None:
         result["changes"] = {
             name: [before[name], after[name]] for name in before if before[name] != after[name]
         }
-    Path(folder, "result.json").write_text(json.dumps(result, default=repr))
+    # Whole or not at all: this process may be killed at any moment.
+    part = Path(folder, "result.part")
+    part.write_text(json.dumps(result, default=repr))
+    part.rename(part.with_suffix(".json"))
     # The end of an interpreter gives signals their default actions.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     acts.note(fifo, "launcher", "finished")

@@ -36,6 +36,7 @@ class Notes:
         acts: of each rank when it did what.
         pids: of each rank its process id.
         children: pid of what a rank has started: rank and kind.
+        births: when each of these was noted.
         blows: what the driver has sent to a rank, to the launcher or to all: when, and what.
         ends: when the driver saw that a rank had ended.
         stops: when the launcher was told to stop its ranks, and by what.
@@ -49,6 +50,7 @@ class Notes:
         self.acts: dict[int, dict[str, int]] = defaultdict(dict)
         self.pids: dict[int, int] = {}
         self.children: dict[int, tuple[int, str]] = {}
+        self.births: dict[int, int] = {}
         self.blows: dict[Any, list[tuple[int, int]]] = defaultdict(list)
         self.ends: dict[int, int] = {}
         self.stops: list[tuple[int, str]] = []
@@ -69,6 +71,7 @@ class Notes:
             # A subprocess cannot speak for itself.
             child = int(details[1]) if len(details) > 1 else note.pid
             self.children[child] = (int(who), details[0])
+            self.births[child] = note.at
         elif word == "ready":
             self.ready_at = note.at
         elif word == "helpers":

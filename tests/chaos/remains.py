@@ -13,6 +13,8 @@ from pathlib import Path
 # In the environment of a worker and of all that it starts.
 MARK = "FLAMESPAWN_CHAOS"
 
+# The start of a process is known in hundredths of a second.
+_TICK = 0.02
 _PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -45,6 +47,15 @@ def look_at(pid: int) -> Process | None:
     head, _, tail = stat.rpartition(")")
     fields = tail.split()
     return Process(pid, int(fields[1]), fields[0], head.partition("(")[2], fields[19])
+
+
+def runs(pid: int, noted_at: int) -> bool:
+    """Return whether the process runs that had this pid at a time of the monotonic clock, in ns."""
+    process = look_at(pid)
+    if process is None or process.is_dead:
+        return False
+    # Pids are given out again; a process that has one now may have started later.
+    return int(process.started) / os.sysconf("SC_CLK_TCK") <= noted_at / 1e9 + _TICK
 
 
 def _has_mark(pid: int, mark: bytes) -> bool:
