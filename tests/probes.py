@@ -193,3 +193,47 @@ def attach_shared_memory(name: str) -> int:
     memory = SharedMemory(name)
     memory.close()
     return memory.size
+
+
+# ------------------------------------------------------------------------------------------ limits
+
+
+def limit_descriptors() -> Callable[[], None]:
+    """Let this process have few more descriptors than now; return what undoes it."""
+    import resource
+
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = len(os.listdir("/proc/self/fd"))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used + 9, limit[1]))
+    return lambda: resource.setrlimit(resource.RLIMIT_NOFILE, limit)
+
+
+def limit_processes() -> Callable[[], None]:
+    """Let the user of this process have three more processes than now."""
+    import resource
+    from multiprocessing import forkserver
+
+    limit = resource.getrlimit(resource.RLIMIT_NPROC)
+    used = 0
+    for name in os.listdir("/proc"):
+        with contextlib.suppress(OSError):
+            if name.isdigit() and os.stat(f"/proc/{name}").st_uid == os.getuid():
+                used += len(os.listdir(f"/proc/{name}/task"))
+    resource.setrlimit(resource.RLIMIT_NPROC, (used + 3, limit[1]))
+    server = forkserver._forkserver._forkserver_pid
+    if server is not None:
+        # It was there before.
+        resource.prlimit(server, resource.RLIMIT_NPROC, (used + 3, limit[1]))
+    return lambda: resource.setrlimit(resource.RLIMIT_NPROC, limit)
+
+
+def limit_control_group(path: str) -> Callable[[], None]:
+    """Let the control group have three more processes than now."""
+
+    def write(limit: object) -> None:
+        with open(f"{path}/pids.max", "w") as file:
+            file.write(str(limit))
+
+    with open(f"{path}/pids.current") as file:
+        write(int(file.read()) + 3)
+    return lambda: write("max")

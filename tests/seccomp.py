@@ -24,6 +24,7 @@ SECCOMP_MODE_FILTER = 2
 # Audit architecture and system call numbers; those above 402 are the same everywhere.
 ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 CALLS = {
+    "clone": {"x86_64": 56, "aarch64": 220}[platform.machine()],
     "memfd_create": {"x86_64": 319, "aarch64": 279}[platform.machine()],
     "pidfd_send_signal": 424,
     "pidfd_open": 434,

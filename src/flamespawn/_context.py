@@ -105,6 +105,7 @@ class ProcessContext(EndsUnjoined):
         if not isinstance(forward_signals, Forwarder):
             # Those that come while ranks are being started need one before the context.
             forward_signals = Forwarder(check_signals(forward_signals))
+            forward_signals.install()
         self._forwarder = forward_signals
         self._ended = 0
         self._failed = False

@@ -117,7 +117,7 @@ class Forwarder:
     What one group of ranks has to do with the signals that the launcher gets.
 
     Args:
-        signals: those that are to be forwarded. Signals that come before `attach` wait for it.
+        signals: those that are to be forwarded.
 
     Attributes:
         signals: the same.
@@ -129,7 +129,10 @@ class Forwarder:
         self.ended_by: tuple[int, int] | None = None
         self._waiting: list[int] = []
         self._receiver: Callable[[], Callable[[int], object] | None] | None = None
-        if signals:
+
+    def install(self) -> None:
+        """Begin: signals that come before `attach` wait for it. To be followed by `release`."""
+        if self.signals:
             call_after_fork(self, Forwarder._release_in_fork)
             _handlers.add(self)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from flamespawn import RANK_MARK, _boot, _fresh, _multiprocessing, _native
 from flamespawn._job import MARK_VARIABLE, Job, variable
-from flamespawn._native import Fd
+from flamespawn._native import Fd, call_or_undo
 from flamespawn._payload import Payload
 from flamespawn._platform import (
     HEADER_READER,
@@ -24,9 +24,11 @@ from flamespawn._platform import (
     handle_of,
     here,
     job,
+    name_limit,
     tracker_fd,
 )
 from flamespawn._teardown import REAP_TIME
+from flamespawn._undisturbed import call_undisturbed
 
 # What a new interpreter is told to run, once it has read the header into `h`.
 _PROGRAM = "g={'__name__':'flamespawn._boot'};exec(h['boot'],g);g['boot'](h)"
@@ -92,7 +94,8 @@ class Launch:
         self._sentinels: list[Fd] = []
         self._write_ends: list[Fd] = []
         self._pipe = LauncherPipe()
-        tracker = tracker_fd()
+        # The standard library may start a process, which an interrupt would lose.
+        tracker = call_undisturbed(tracker_fd)
         file = handle_of(payload.fd)
         self._fds = [file, self._pipe.fileno(), *payload.fds]
         if tracker is not None:
@@ -208,12 +211,19 @@ def start_process(process: BaseProcess) -> Popen:
         whole=process,
     )
     launch = Launch(payload, [process])
-    try:
+
+    def start() -> Popen:
         launch.start()
         payload.close()
         return launch.popens()[0]
-    except BaseException:
+
+    def undo(_at_once: bool) -> None:
         for popen in launch.popens():
             popen.kill()
             popen.wait(REAP_TIME)
+
+    try:
+        return call_or_undo(start, undo)
+    except OSError as error:
+        name_limit(error, 1)
         raise

@@ -19,9 +19,6 @@ from typing import Any
 from flamespawn import _multiprocessing
 from flamespawn._platform import register_at_fork
 
-# Before a report pipe is closed, so that what is in it can still be shown.
-_PRIORITY = 2 * _multiprocessing.FINALIZER_PRIORITY
-
 _numbers = itertools.count()
 _after_fork: weakref.WeakValueDictionary[tuple[int, Callable[[Any], None]], Any] = (
     weakref.WeakValueDictionary()
@@ -73,7 +70,7 @@ class Unjoined:
         # A process that was forked has lost what its parent had registered.
         if self._registered_in != os.getpid():
             self._calls.clear()
-            _multiprocessing.call_finalizer(self._stop, _PRIORITY)
+            _multiprocessing.call_finalizer(self._stop)
             self._registered_in = os.getpid()
         self._calls[owner] = (begin, end)
 

@@ -36,10 +36,10 @@ from flamespawn._platform import wait_for_exit_code
 # the fork server use the same value.
 UNKNOWN_EXIT_CODE = 255
 
-_INSTALLED_AS = "flamespawn"
-
 # Finalizers that have no priority are called after the wait for children.
-FINALIZER_PRIORITY = 100
+_FINALIZER_PRIORITY = 100
+
+_INSTALLED_AS = "flamespawn"
 
 
 def start_methods() -> list[str]:
@@ -229,19 +229,9 @@ def adopt(process: BaseProcess, popen: Any) -> None:
     children.add(process)
 
 
-def call_at_exit(owner: object, function: Callable[[], object]) -> Callable[[], object]:
-    """
-    Call *function* when *owner* is collected, and before this process waits for its children.
-
-    Returns:
-        A function that calls it earlier; in a forked process it does nothing.
-    """
-    return multiprocessing.util.Finalize(owner, function, exitpriority=FINALIZER_PRIORITY)
-
-
-def call_finalizer(function: Callable[[], object], priority: int) -> None:
-    """Call *function* before this process waits for its children; higher priorities come first."""
-    multiprocessing.util.Finalize(None, function, exitpriority=priority)
+def call_finalizer(function: Callable[[], object]) -> None:
+    """Call *function* before this process waits for its children."""
+    multiprocessing.util.Finalize(None, function, exitpriority=_FINALIZER_PRIORITY)
 
 
 def disown(process: BaseProcess) -> None:

@@ -531,6 +531,34 @@ def call_locked(lock, function, *args):
         lock.release()
 
 
+cdef enum:
+    UNDO_TRIES = 5
+
+
+def call_or_undo(function, undo):
+    """
+    Return `function()`. When it raises, call `undo(at_once)` before that passes.
+
+    What undoes is Python code, which an exception of a signal handler may cut short: then it is
+    called again, with true. Of two interrupts the first passes.
+    """
+    try:
+        return function()
+    except BaseException as error:
+        passes = error
+        for attempt in range(UNDO_TRIES):
+            try:
+                undo(attempt > 0)
+                break
+            except BaseException as again:
+                if not (isinstance(again, KeyboardInterrupt)
+                        and isinstance(error, KeyboardInterrupt)):
+                    passes = again
+        if passes is not error:
+            raise passes
+        raise
+
+
 cdef object set_wakeup_fd = signal.set_wakeup_fd
 
 
@@ -599,13 +627,15 @@ cdef class HeldSignals:
 
     def call(self, function):
         """Return `function()`; handlers of signals that came meanwhile are called after it."""
+        # A `return` before the end would lose the result for ever if a handler raises.
+        result = None
         try:
             for signum in SIGNALS:
                 handler = get_handler(signum)
                 if callable(handler) and handler is not self:
                     self._handlers[signum] = handler
                     set_handler(signum, self)
-            return function()
+            result = function()
         finally:
             error = self._release()
             for signum in self._seen:
@@ -615,6 +645,7 @@ cdef class HeldSignals:
                     error = raised
             if error is not None:
                 raise error
+        return result
 
     def release_in_fork(self):
         """Give a forked process the handlers of its parent, but not the signals."""

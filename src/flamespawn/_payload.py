@@ -22,7 +22,14 @@ from typing import Any, BinaryIO
 
 from flamespawn import _multiprocessing, _unpicklable
 from flamespawn._fresh import InheritedFd
-from flamespawn._platform import LOADED_ONCE, anonymous_file, read_at, seal, sharing
+from flamespawn._platform import (
+    LOADED_ONCE,
+    anonymous_file,
+    name_full_file,
+    read_at,
+    seal,
+    sharing,
+)
 
 # A buffer that is smaller stays in the pickle: it would waste most of the page that it is given.
 _OUT_OF_BAND_FROM = 4 * mmap.PAGESIZE
@@ -105,7 +112,9 @@ class Payload:
             words = LOADED_ONCE + (_CONSUMED_BY_LOADING if "torch" in sys.modules else ())
             if count > 1 and words and self.mentions(words):
                 self.parts += [self._append_pickle() for _ in range(count - 1)]
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, OSError):
+                name_full_file(error, self.fd)
             self.close()
             raise
 

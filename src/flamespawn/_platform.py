@@ -22,12 +22,13 @@ else:
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     # The types are the same for all systems.
+    from flamespawn._limits_posix import *  # noqa: F403
     from flamespawn._multiprocessing_posix import *  # noqa: F403
     from flamespawn._popen_posix import *  # noqa: F403
     from flamespawn._system_posix import *  # noqa: F403
 
 # Each may use those before it.
-_HALVES = ("_system", "_multiprocessing", "_popen")
+_HALVES = ("_system", "_multiprocessing", "_popen", "_limits")
 
 
 def __getattr__(name: str) -> object:

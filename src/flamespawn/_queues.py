@@ -13,7 +13,6 @@ import queue
 import time
 from typing import Any, Protocol
 
-from flamespawn import _multiprocessing
 from flamespawn._native import Fd
 from flamespawn._platform import reader_fileno, received_object
 from flamespawn._report import (
@@ -84,8 +83,6 @@ class ReportQueue:
     def __init__(self, pipe: Fd) -> None:
         self.fd = pipe.fileno()
         self._pipe = pipe
-        # A rank that is stuck in a long report must not keep the launcher from exiting.
-        self._close_pipe = _multiprocessing.call_at_exit(self, pipe.close)
         self.clean = False
         self.buffer = bytearray()
         self.started: Started | None = None
@@ -140,13 +137,11 @@ class ReportQueue:
 
     def close(self) -> None:
         self.fd = -1
-        self._close_pipe()
+        self._pipe.close()
 
     def close_in_fork(self) -> None:
         """Let go of the copy that a forked process has."""
-        if self.fd >= 0:
-            self._pipe.close()
-            self.fd = -1
+        self.close()
 
 
 def _unpickled(data: bytes) -> object:

@@ -10,8 +10,9 @@ from typing import Any, Literal, overload
 from flamespawn import _fresh, _multiprocessing
 from flamespawn._context import ProcessContext
 from flamespawn._deadline import check_seconds
-from flamespawn._forward import Forwarder, check_signals
-from flamespawn._starts import FreshStart, MultiprocessingStart, Start
+from flamespawn._forward import check_signals
+from flamespawn._platform import name_limit
+from flamespawn._starts import ForkServerStart, FreshStart, MultiprocessingStart, Start
 from flamespawn._teardown import DEFAULT_GRACE_PERIOD
 
 
@@ -149,19 +150,14 @@ def start_processes(
     start: Start
     if start_method == "spawn" and not _multiprocessing.is_frozen():
         start = FreshStart(fn, args, daemon=daemon, full_exit=full_exit)
+    elif start_method == "forkserver":
+        start = ForkServerStart(fn, args, daemon=daemon)
     else:
         start = MultiprocessingStart(fn, args, daemon=daemon, start_method=start_method)
-    forwarder = Forwarder(signals)
     try:
-        start.start(nprocs)
-        context = start.context(grace_period, forwarder)
-        if not join:
-            return context
-        with context:
-            return None
-    except BaseException:
-        start.undo()
-        forwarder.release()
+        return start.run(nprocs, join=join, grace_period=grace_period, signals=signals)
+    except OSError as error:
+        name_limit(error, nprocs)
         raise
 
 

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import signal
 import time
 from collections.abc import Callable, Sequence
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from flamespawn import _multiprocessing, _native, _rank
+from flamespawn import _fork_server, _multiprocessing, _native, _rank
 from flamespawn._context import ProcessContext
 from flamespawn._forward import Forwarder
 from flamespawn._job import GuardOrder, Job
 from flamespawn._launch import Launch
 from flamespawn._lifetime import call_after_fork
 from flamespawn._mp_context import SpawnProcess
-from flamespawn._native import Fd, open_pipe
+from flamespawn._native import Fd, call_or_undo, open_pipe
 from flamespawn._payload import Payload
-from flamespawn._platform import LauncherPipe, features, sendable
+from flamespawn._platform import (
+    LauncherPipe,
+    close_lost_pipes,
+    features,
+    make_sure_of_descriptors,
+    sendable,
+)
 from flamespawn._queues import ReportQueue
 from flamespawn._teardown import REAP_TIME
 from flamespawn._undisturbed import call_undisturbed
@@ -37,18 +46,44 @@ class Start:
         self._job = Job()
         self.processes: list[BaseProcess] = []
         self.queues: list[ReportQueue] = []
+        self._options: dict[str, Any] = {}
+        self._forwarder: Forwarder | None = None
+        self._context: ProcessContext | None = None
 
-    def start(self, nprocs: int) -> None:
-        """Start *nprocs* ranks. When it raises, `undo` is to be called."""
+    def run(
+        self, nprocs: int, *, join: bool, grace_period: float, signals: Sequence[signal.Signals]
+    ) -> ProcessContext | None:
+        """
+        Start *nprocs* ranks; with *join* wait for them, and otherwise return their context.
+
+        Whatever it raises, no rank is left then. In between two lines of Python, even after the
+        last one, an exception of a signal handler may come; see `_native.call_or_undo`.
+        """
+        self._options["grace_period"] = grace_period
+        return call_or_undo(functools.partial(self._run, nprocs, signals, join=join), self.undo)
+
+    def _run(
+        self, nprocs: int, signals: Sequence[signal.Signals], *, join: bool
+    ) -> ProcessContext | None:
+        self._forwarder = self._options["forward_signals"] = Forwarder(signals)
+        self._forwarder.install()
+        self._start(nprocs)
+        context = self._make_context(self.processes, self.queues)
+        context.job = self._job
+        if not join:
+            return context
+        with context:
+            return None
+
+    def _start(self, nprocs: int) -> None:
+        """Start *nprocs* ranks."""
         raise NotImplementedError
 
-    def context(self, grace_period: float, forwarder: Forwarder) -> ProcessContext:
-        """Return the context of the ranks that have been started."""
-        context = ProcessContext(
-            self.processes, self.queues, grace_period=grace_period, forward_signals=forwarder
-        )
-        context.job = self._job
-        return context
+    def _make_context(
+        self, processes: Sequence[BaseProcess], queues: Sequence[ReportQueue]
+    ) -> ProcessContext:
+        self._context = ProcessContext(processes, queues, **self._options)
+        return self._context
 
     def _open_report(self) -> Fd:
         """Open the report pipe of the next rank; return its write end."""
@@ -59,27 +94,45 @@ class Start:
         self.queues.append(queue)
         return write_end
 
-    def undo(self) -> None:
-        """End the ranks that have been started and are still running."""
-        running = [
-            (process, queue)
-            for process, queue in zip(self.processes, self.queues, strict=False)
-            if process.pid is not None and process.is_alive()
-        ]
+    def undo(self, at_once: bool) -> None:
+        """
+        End the ranks that are still running; does nothing the second time.
+
+        Args:
+            at_once: without grace, because another exception has cut this short before.
+        """
         try:
-            if running:
-                processes, queues = zip(*running, strict=True)
-                ProcessContext(processes, queues).stop()
+            if self._context is None and self._running():
+                processes, queues = zip(*self._running(), strict=True)
+                # What kept the next rank from starting, such as a limit on descriptors, may keep
+                # a context from being made. Then they are killed below.
+                with contextlib.suppress(OSError):
+                    self._make_context(processes, queues)
+            if self._context is not None:
+                if at_once:
+                    self._context.kill()
+                self._context.stop()
         finally:
-            # What kept the next rank from starting, such as a limit on descriptors, may keep a
-            # context from being made. This needs nothing, and does nothing after a stop.
-            for process, _ in running:
-                process.kill()
-                process.join(REAP_TIME)
+            # This needs nothing, and does nothing after a stop.
+            self._kill_at_once()
             for queue in self.queues:
                 queue.close()
             self._job.end(list(range(len(self.processes))))
             self._job.close()
+            if self._forwarder is not None:
+                self._forwarder.release()
+
+    def _running(self) -> list[tuple[BaseProcess, ReportQueue]]:
+        return [
+            (process, queue)
+            for process, queue in zip(self.processes, self.queues, strict=False)
+            if process.pid is not None and process.is_alive()
+        ]
+
+    def _kill_at_once(self) -> None:
+        for process, _ in self._running():
+            process.kill()
+            process.join(REAP_TIME)
 
 
 class MultiprocessingStart(Start):
@@ -89,16 +142,20 @@ class MultiprocessingStart(Start):
         self, fn: Callable[..., object], args: Sequence[Any], *, daemon: bool, start_method: str
     ) -> None:
         super().__init__(fn, args, daemon=daemon)
-        self._context: Any = _multiprocessing.context(start_method)
+        self._mp_context: Any = _multiprocessing.context(start_method)
 
-    def start(self, nprocs: int) -> None:
-        guard = self._order_guard()
+    def _start(self, nprocs: int) -> None:
+        guard = call_undisturbed(self._order_guard)
         try:
             for rank in range(nprocs):
-                self._start_rank(rank, guard)
+                # This may take any time, if a pipe is full, and is done before.
+                _multiprocessing.flush_streams()
+                make_sure_of_descriptors()
+                call_undisturbed(functools.partial(self._start_rank, rank, guard))
         finally:
             if guard is not None:
-                guard.close()
+                # Connections that are interrupted there are closed a second time later.
+                call_undisturbed(guard.close)
 
     def _order_guard(self) -> GuardOrder | None:
         if not features() & _native.FEATURE_GUARD:
@@ -109,18 +166,18 @@ class MultiprocessingStart(Start):
     def _start_rank(self, rank: int, guard: GuardOrder | None) -> None:
         pipe = sendable(self._open_report())
         try:
-            process = self._context.Process(
+            process = self._mp_context.Process(
                 target=_rank.run,
                 args=(self._fn, rank, self._args, pipe, guard),
                 daemon=self._daemon,
             )
-            # Before the start: an interrupt just after it must not lose the process.
             self.processes.append(process)
-            # This may take any time, if a pipe is full, and is done before.
-            _multiprocessing.flush_streams()
             before = time.perf_counter_ns()
-            call_undisturbed(process.start)
+            process.start()
             self._note_ended(before)
+        except OSError as error:
+            close_lost_pipes(error)
+            raise
         finally:
             # Only the rank has the write end from now on.
             pipe.close()
@@ -140,6 +197,28 @@ class MultiprocessingStart(Start):
                 queue.ended_by = now
 
 
+class ForkServerStart(MultiprocessingStart):
+    """The same with the start method that has a server of its own, which may fail by itself."""
+
+    def __init__(self, fn: Callable[..., object], args: Sequence[Any], *, daemon: bool) -> None:
+        super().__init__(fn, args, daemon=daemon, start_method="forkserver")
+
+    def _start_rank(self, rank: int, guard: GuardOrder | None) -> None:
+        try:
+            super()._start_rank(rank, guard)
+        except (EOFError, ConnectionError) as error:
+            explained = _fork_server.explain(error)
+            if explained is error:
+                raise
+            raise explained from error
+
+    def undo(self, at_once: bool) -> None:
+        for process, queue in zip(self.processes, self.queues, strict=False):
+            if process.pid is not None and queue.fd >= 0 and not process.is_alive():
+                _fork_server.kill_lost(process.pid, queue.fd)
+        super().undo(at_once)
+
+
 class FreshStart(Start):
     """Fresh interpreters from the C launcher, all at once, with one payload for all."""
 
@@ -151,7 +230,7 @@ class FreshStart(Start):
         self._launch: Launch | None = None
         self._reports: list[Fd] = []
 
-    def start(self, nprocs: int) -> None:
+    def _start(self, nprocs: int) -> None:
         payload = Payload({"fn": self._fn, "args": self._args}, count=nprocs)
         try:
             self._refuse_what_cannot_be_imported(payload)
@@ -177,9 +256,9 @@ class FreshStart(Start):
             for write_end in self._reports:
                 write_end.close()
 
-    def undo(self) -> None:
+    def undo(self, at_once: bool) -> None:
         self._adopt()
-        super().undo()
+        super().undo(at_once)
 
     def _adopt(self) -> None:
         """Give what has been started to the process objects; does nothing the second time."""
