@@ -13,7 +13,7 @@ CHAOS = Path(__file__).parent / "chaos"
 SECONDS = 100
 
 
-@pytest.mark.parametrize("seed", [0, 1000])
+@pytest.mark.parametrize("seed", [0, 999])
 def test_random_jobs(seed: int, run_command: Callable[..., subprocess.Popen[str]]) -> None:
     """Whatever ranks, launcher and driver do, the verdict is right and nothing is left."""
     options = ("--jobs", 13, "--seed", seed, "--workers", 4, "--delay", 100)

@@ -16,6 +16,9 @@ import conftest
 import flamespawn
 import jobs
 import probes
+from flamespawn import _native
+from flamespawn._platform import features
+from flamespawn._starts import MultiprocessingStart
 
 RunLauncher = Callable[..., "subprocess.Popen[str]"]
 START_METHODS = ["spawn", "fork", "forkserver"]
@@ -296,3 +299,19 @@ if __name__ == "__main__":
 def test_failures_during_the_start(what: list[str], first: int, run_launcher: RunLauncher) -> None:
     """Ranks that fail while others are still being forked keep their order."""
     assert probes.printed(run_launcher(DEATHS_DURING_THE_START, json.dumps(what))) == first
+
+
+@pytest.mark.skipif(not features() & _native.FEATURE_TREE, reason="descendants are not found here")
+def test_undoing_a_start_of_ranks_that_have_forked() -> None:
+    """A child of a rank that holds its pipes does not keep the rank from being collected."""
+    here, there = multiprocessing.Pipe(duplex=False)
+    start = MultiprocessingStart(jobs.leave_grandchild, (there,), daemon=False, start_method="fork")
+    start._start(2)
+    for _ in range(2):
+        here.recv()
+
+    start._kill_at_once()
+
+    assert conftest.children() == set()
+    here.close()
+    there.close()

@@ -102,8 +102,10 @@ class Start:
             at_once: without grace, because another exception has cut this short before.
         """
         try:
-            if self._context is None and self._running():
-                processes, queues = zip(*self._running(), strict=True)
+            # An exit status that is being collected would be lost to an interrupt.
+            running = call_undisturbed(self._running)
+            if self._context is None and running:
+                processes, queues = zip(*running, strict=True)
                 # What kept the next rank from starting, such as a limit on descriptors, may keep
                 # a context from being made. Then they are killed below.
                 with contextlib.suppress(OSError):
@@ -130,8 +132,12 @@ class Start:
         ]
 
     def _kill_at_once(self) -> None:
-        for process, _ in self._running():
+        running = call_undisturbed(self._running)
+        for process, _ in running:
             process.kill()
+        # What a rank has forked may hold the pipe by which it is found out that the rank has ended.
+        self._job.end(list(range(len(self.processes))))
+        for process, _ in running:
             process.join(REAP_TIME)
 
 

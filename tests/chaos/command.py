@@ -104,7 +104,7 @@ class Tally:
         self._say(f"  again: python tests/chaos --only {seed} --delay {self._options.delay:g}")
         if self._options.stories is not None:
             self._options.stories.mkdir(parents=True, exist_ok=True)
-            path = self._options.stories / f"{seed}.json"
+            path = self._options.stories / f"{seed}-{len(self._times)}.json"
             path.write_text(json.dumps(report, indent=1))
 
     @staticmethod

@@ -33,6 +33,7 @@ class Run:
         status: the launcher's exit code, negative for a signal.
         hung: whether it had to be ended.
         at_outcome: pids of what ranks had started that were there when `join` had its outcome.
+        settled: seconds from the end of the launcher until all was gone that was to go.
         left: name by pid of what was left in the end, and was not to be.
         stayed: the same of what may have stayed.
         files: temporary files that are left.
@@ -44,6 +45,7 @@ class Run:
     status: int = 0
     hung: bool = False
     at_outcome: set[int] = field(default_factory=set)
+    settled: float = 0.0
     left: dict[int, str] = field(default_factory=dict)
     stayed: dict[int, str] = field(default_factory=dict)
     files: list[str] = field(default_factory=list)

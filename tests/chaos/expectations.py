@@ -8,10 +8,10 @@ of it.
 from __future__ import annotations
 
 # However the launcher dies, ranks and what they have started are gone within SETTLE seconds.
-GUARDED = False
+GUARDED = True
 
 # What a failed or stopped rank has started is gone when `join` raises.
-SWEPT = False
+SWEPT = True
 
 # A launcher that exits without having joined stops its ranks.
 EXIT_STOPS_RANKS = True

@@ -40,15 +40,27 @@ def exit_code(plan: RankPlan) -> int:
     return codes.get(plan.final, 0 if plan.final in SUCCESSES else 1)
 
 
+def hangs_at_exit(plan: RankPlan, rank: int, notes: Notes) -> bool:
+    """Whether nothing but a kill can end the exit handlers of a rank."""
+    wakes = "raise_on_sigterm" in notes.acts[rank] or notes.blows["all"]
+    return plan.at_exit == "hang" and not wakes
+
+
+def may_complete(plan: RankPlan, rank: int, notes: Notes) -> bool:
+    """Whether a rank has done what makes it a success, if nothing has ended it after that."""
+    reached = "final" in notes.ranks[rank]
+    fits = plan.final in SUCCESSES and not plan.tampers
+    return reached and fits and not hangs_at_exit(plan, rank, notes)
+
+
 def contradiction(plan: RankPlan, rank: int, fate: dict[str, Any], notes: Notes) -> str:
     """Return why this cannot be the fate of a rank, or nothing."""
     if not fate["ended"]:
         return "abandoned"
     if rank in notes.pids and notes.pids[rank] != fate["pid"]:
         return f"pid {fate['pid']} is not {notes.pids[rank]}"
-    reached = "final" in notes.ranks[rank]
     if is_success(fate):
-        fits = reached and plan.final in SUCCESSES and not plan.tampers and plan.at_exit != "hang"
+        fits = may_complete(plan, rank, notes)
         return "" if fits else "a success, but it did not complete"
     if fate["error"] is not None:
         return _wrong_error(plan, rank, fate["error"], notes)

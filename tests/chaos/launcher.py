@@ -88,6 +88,7 @@ class Launcher:
             record["error"] = describe(error)
         except (KeyboardInterrupt, BodyError) as error:
             record["raised"] = type(error).__name__
+            record["where"] = traceback.format_exc()[-3000:]
         except BaseException as error:
             record["raised"] = type(error).__name__
             record["unexpected"] = traceback.format_exc()

@@ -59,13 +59,6 @@ class Failure:
     silent: bool
 
 
-def may_complete(job: Job, run: Run, rank: int) -> bool:
-    """Whether a rank has done what makes it a success, if nothing has ended it after that."""
-    plan = job.ranks[rank]
-    reached = "final" in run.notes.ranks[rank]
-    return reached and plan.final in SUCCESSES and not plan.tampers and plan.at_exit != "hang"
-
-
 def own_failure(job: Job, run: Run, rank: int) -> Failure | None:
     """Return how a rank has failed without the launcher's doing, None if it has not."""
     plan = job.ranks[rank]
@@ -81,7 +74,7 @@ def own_failure(job: Job, run: Run, rank: int) -> Failure | None:
             latest = min(latest, notes.ranks[rank].get("left", math.inf))
         elif plan.final not in (*SUCCESSES, *_REPORTING):
             times.append(final)
-        elif plan.tampers and plan.at_exit != "hang":
+        elif plan.tampers and not fates.hangs_at_exit(plan, rank, notes):
             # Nobody can tell before it has ended.
             times.append(final)
     if "rubbish" in notes.acts[rank]:
@@ -125,16 +118,31 @@ def _succeeded(job: Job, run: Run) -> set[int]:
     outcome = _outcome(run)
     if outcome is not None and "error" in outcome:
         return {fate["index"] for fate in outcome["error"]["fates"] if fates.is_success(fate)}
-    return {rank for rank in range(len(job.ranks)) if may_complete(job, run, rank)}
+    return {
+        rank
+        for rank in range(len(job.ranks))
+        if fates.may_complete(job.ranks[rank], rank, run.notes)
+    }
+
+
+def _was_ending(job: Job, run: Run) -> bool:
+    """Whether ranks may have ended before their launcher was killed, other than well."""
+    killed_at = max(at for at, signum in run.notes.blows["launcher"] if signum == signal.SIGKILL)
+    own = [own_failure(job, run, rank) for rank in range(len(job.ranks))]
+    # A rank has to be gone within SETTLE, and until then it may also fail.
+    latest = killed_at + expectations.SETTLE * 1e9
+    failed = any(failure is not None and failure.earliest < latest for failure in own)
+    return failed or bool(job.leaves) or _first_stop(run) < killed_at
 
 
 def may_stay(job: Job, run: Run) -> set[int] | None:
     """Return the pids of what may be left; None if nothing is promised."""
     notes = run.notes
-    if run.hung or (_was_killed(run) and not expectations.GUARDED):
+    killed = _was_killed(run)
+    if run.hung or (killed and not expectations.GUARDED):
         return None
     well = _succeeded(job, run)
-    if not expectations.SWEPT:
+    if (killed and _was_ending(job, run)) or not (killed or expectations.SWEPT):
         well = set(range(len(job.ranks)))
         known = Counter(notes.children.values())
         begun = Counter(
@@ -152,7 +160,23 @@ def _judge_remains(job: Job, run: Run, judged: Judgement) -> None:
     judged.faults += [f"left the process {pid} ({name})" for pid, name in run.left.items()]
     if _was_killed(run):
         judged.seen["launcher killed"] += 1
-        judged.gaps["processes that outlived a killed launcher"] += len(run.stayed)
+        gap = "processes that outlived a killed launcher"
+        if expectations.GUARDED:
+            # Its guard is gone with the rank, and the launcher has not come to it.
+            gap += ", of ranks that were gone before"
+        well = _succeeded(job, run)
+        judged.gaps[gap] += sum(
+            run.notes.children.get(pid, (-1,))[0] not in well
+            for pid in run.stayed
+            if pid not in run.notes.helpers
+        )
+        if not expectations.GUARDED:
+            return
+        if run.settled > expectations.SETTLE:
+            # On a busy machine; what is not gone by far is a fault, see above.
+            judged.seen[
+                f"launcher killed, and all gone after more than {expectations.SETTLE:g} s"
+            ] += 1
         return
     judged.faults += [f"left the file {path}" for path in run.files]
     well = _succeeded(job, run)
@@ -171,7 +195,7 @@ def _judge_remains(job: Job, run: Run, judged: Judgement) -> None:
 
 def _judge_success(job: Job, run: Run, judged: Judgement) -> None:
     for rank in range(len(job.ranks)):
-        if not may_complete(job, run, rank):
+        if not fates.may_complete(job.ranks[rank], rank, run.notes):
             judged.faults.append(f"join reported success, but rank {rank} did not complete")
 
 

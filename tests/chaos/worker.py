@@ -43,7 +43,9 @@ def _clean_up(run: Run, job: plan.Job, mark: str, folder: Path) -> None:
     """Wait for what ends by itself, note what does not, and end it."""
     may_stay = oracle.may_stay(job, run)
     seconds = 0.0 if may_stay is None else expectations.SETTLE + MARGIN
+    began = time.monotonic()
     left = remains.wait_until_gone(mark, seconds, may_stay or set())
+    run.settled = time.monotonic() - began
     there = {pid: one.name for pid, one in remains.find(mark).items() if not one.is_dead}
     if may_stay is None:
         run.stayed = there
