@@ -276,7 +276,8 @@ def _start_helpers(start_method: str) -> set[int | None]:
     flamespawn.start_processes(acts.nothing, start_method="fork")
     multiprocessing.set_forkserver_preload([])
     if start_method == "forkserver":
-        forkserver.ensure_running()
+        # A server that is still starting is ended by a Ctrl-C.
+        flamespawn.start_processes(acts.nothing, start_method="forkserver")
     return {resource_tracker._resource_tracker._pid, forkserver._forkserver._forkserver_pid}
 
 
