@@ -229,6 +229,15 @@ wait_for_end(procset *set)
     return event.index;
 }
 
+unsigned
+count_handles(void)
+{
+    DWORD count = 0;
+
+    CHECK(GetProcessHandleCount(GetCurrentProcess(), &count));
+    return count;
+}
+
 bool
 is_wine(void)
 {

@@ -49,6 +49,11 @@ member_of(const test_child *child);
 size_t
 wait_for_end(procset *set);
 
+// Number of open handles of this process. The thread pool of the system has
+// some of its own, as soon as a set was used.
+unsigned
+count_handles(void);
+
 // Whether this is Wine, and not Windows.
 bool
 is_wine(void);

@@ -560,10 +560,9 @@ test_standard_streams_and_leave(void)
     CHECK(procset_launch_close(launch) == NULL);
 }
 
-int
-main(int argc, char **argv)
+static void
+run_all(void)
 {
-    child_main(argc, argv);
     RUN(test_calls_out_of_order_are_refused);
     RUN(test_an_empty_launch_starts_nothing);
     RUN(test_arguments);
@@ -581,5 +580,16 @@ main(int argc, char **argv)
     RUN(test_signal_of_a_member_with_a_job);
     RUN(test_asked_to_stop);
     RUN(test_standard_streams_and_leave);
+}
+
+int
+main(int argc, char **argv)
+{
+    unsigned before;
+
+    child_main(argc, argv);
+    before = count_handles();
+    run_all();
+    CHECK_INT(count_handles(), ==, before);
     return 0;
 }

@@ -494,6 +494,40 @@ test_deadlines(void)
     set = procset_close(set);
 }
 
+// Whatever a set was used for, it takes no handle along.
+static void
+test_no_handle_is_lost(void)
+{
+    enum { ROUNDS = 100, MOST_OF_THE_POOL = 30 };
+    test_child child = child_start(0);
+    unsigned before = count_handles();
+    procset_handle job;
+
+    OK(procset_job_open(&job));
+    for (int i = 0; i < ROUNDS; i++) {
+        procset *set = open_with(&child, 1);
+        procset_member member = member_of(&child);
+        procset_handle write_end;
+        size_t index;
+
+        member.job = job;
+        OK(procset_report_open(&member.report, &write_end));
+        OK(procset_add(set, &member, &index));
+        if (i % 2 == 0) {
+            OK(procset_wake(set));
+            CHECK_INT(next(set).type, ==, PROCSET_EVENT_WOKEN);
+            OK(procset_forget_report(set, index));
+        }
+        set = procset_close(set);
+        CHECK(CloseHandle((HANDLE) member.report));
+        CHECK(CloseHandle((HANDLE) write_end));
+    }
+    CHECK(CloseHandle((HANDLE) job));
+    CHECK_INT(count_handles(), <, before + MOST_OF_THE_POOL);
+    child_release(&child);
+    child_done(&child);
+}
+
 // A set that is closed leaves its members as they are.
 static void
 test_close_leaves_members_running(void)
@@ -531,6 +565,7 @@ main(int argc, char **argv)
     RUN(test_wake);
     RUN(test_wait_handle);
     RUN(test_deadlines);
+    RUN(test_no_handle_is_lost);
     RUN(test_close_leaves_members_running);
     return 0;
 }
