@@ -1,7 +1,6 @@
 #include "child.windows.h"
 
 #include "check.h"
-#include "clock.h"
 #include "leave.h"
 
 #include <shellapi.h>
@@ -202,31 +201,6 @@ child_done(test_child *child)
 {
     CHECK(CloseHandle(child->process));
     child->process = NULL;
-}
-
-procset_member
-member_of(const test_child *child)
-{
-    return (procset_member) {
-        .pid = child->pid,
-        .sentinel = (procset_handle) child->process,
-        .report = PROCSET_HANDLE_INVALID,
-        .job = PROCSET_HANDLE_INVALID,
-    };
-}
-
-size_t
-wait_for_end(procset *set)
-{
-    int64_t deadline = procset__now() + LIVENESS_NS;
-    procset_event event;
-    size_t count = 0;
-
-    do {
-        OK(procset_wait(set, deadline, &event, 1, &count));
-        CHECK_INT(procset__now(), <, deadline);
-    } while (count == 0 || event.type != PROCSET_EVENT_ENDED);
-    return event.index;
 }
 
 unsigned

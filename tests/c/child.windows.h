@@ -15,9 +15,6 @@ typedef struct {
     HANDLE control;
 } test_child;
 
-// What the tests allow to anything that is sure to happen.
-#define LIVENESS_NS (60 * INT64_C(1000000000))
-
 // To be called first: does what a child is asked to, and does not return then.
 void
 child_main(int argc, char **argv);
@@ -40,14 +37,6 @@ child_done(test_child *child);
 // The path of this program.
 const char *
 own_path(void);
-
-// A member that is this child.
-procset_member
-member_of(const test_child *child);
-
-// Waits for the one end that is due, and returns its index.
-size_t
-wait_for_end(procset *set);
 
 // Number of open handles of this process. The thread pool of the system has
 // some of its own, as soon as a set was used.

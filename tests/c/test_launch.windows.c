@@ -1,96 +1,5 @@
 #include "check.h"
-#include "child.windows.h"
-#include "clock.h"
-
-#define SIGNAL_INT 2
-#define SIGNAL_TERM 15
-#define SIGNAL_BREAK 21
-#define MOST_WORDS 16
-
-// Adds a process that is given these words and then a handle, in this order:
-// what to do, the handle, the rest.
-static void
-add(procset_launch *launch, const char *what, procset_handle handle,
-    const char *const *rest)
-{
-    char number[32];
-
-    snprintf(number, sizeof(number), "%llu", (unsigned long long) handle);
-    OK(procset_launch_add(launch));
-    OK(procset_launch_argument(launch, own_path()));
-    OK(procset_launch_argument(launch, what));
-    OK(procset_launch_argument(launch, number));
-    for (; rest != NULL && *rest != NULL; rest++) {
-        OK(procset_launch_argument(launch, *rest));
-    }
-}
-
-static procset_launch *
-open_launch(const char *path)
-{
-    procset_launch *launch = NULL;
-
-    OK(procset_launch_open(procset_probe(), path, &launch));
-    return launch;
-}
-
-// Waits for the end of a process that was started, and returns its exit code.
-static unsigned
-wait_code(procset_launch *launch, size_t index)
-{
-    procset_handle process = PROCSET_HANDLE_INVALID;
-    DWORD code, flags;
-    int64_t pid = 0;
-
-    OK(procset_launch_take(launch, index, &pid, &process));
-    CHECK_INT(GetProcessId((HANDLE) process), ==, pid);
-    CHECK(GetHandleInformation((HANDLE) process, &flags));
-    CHECK_INT(flags & HANDLE_FLAG_INHERIT, ==, 0);
-    CHECK_INT(WaitForSingleObject((HANDLE) process, INFINITE), ==,
-              WAIT_OBJECT_0);
-    CHECK(GetExitCodeProcess((HANDLE) process, &code));
-    CHECK_INT(procset_handle_close(process), ==, PROCSET_HANDLE_INVALID);
-    return code;
-}
-
-// Reads all that is written to a pipe until nobody holds its other end.
-static size_t
-read_all(procset_handle pipe, void *buffer, size_t size)
-{
-    OVERLAPPED operation = {.hEvent = CreateEventW(NULL, TRUE, FALSE, NULL)};
-    size_t total = 0;
-    DWORD count;
-
-    for (;;) {
-        count = 0;
-        if (!ReadFile((HANDLE) pipe, (char *) buffer + total,
-                      (DWORD) (size - total), NULL, &operation)
-            && GetLastError() != ERROR_IO_PENDING) {
-            break;
-        }
-        if (!GetOverlappedResult((HANDLE) pipe, &operation, &count, TRUE)) {
-            break;
-        }
-        total += count;
-        CHECK_INT(total, <, size);
-    }
-    CHECK_INT(GetLastError(), ==, ERROR_BROKEN_PIPE);
-    CHECK(CloseHandle(operation.hEvent));
-    return total;
-}
-
-static void
-wait_for_byte(procset_handle pipe)
-{
-    OVERLAPPED operation = {.hEvent = CreateEventW(NULL, TRUE, FALSE, NULL)};
-    DWORD count;
-    char byte;
-
-    (void) !ReadFile((HANDLE) pipe, &byte, 1, NULL, &operation);
-    CHECK(GetOverlappedResult((HANDLE) pipe, &operation, &count, TRUE));
-    CHECK_INT(count, ==, 1);
-    CHECK(CloseHandle(operation.hEvent));
-}
+#include "program.windows.h"
 
 // Starts one process, whose handle is the write end of a pipe, and returns how
 // much it has written.
@@ -98,16 +7,10 @@ static size_t
 run_and_read(procset_launch *launch, const char *what, const char *const *rest,
              void *buffer, size_t size)
 {
-    procset_handle read_end, write_end;
-    size_t count;
+    procset_handle pipe = start_with_pipe(launch, what, rest);
+    size_t count = read_all(pipe, buffer, size);
 
-    OK(procset_report_open(&read_end, &write_end));
-    add(launch, what, write_end, rest);
-    OK(procset_launch_inherit(launch, write_end));
-    OK(procset_launch_start(launch));
-    CHECK(CloseHandle((HANDLE) write_end));
-    count = read_all(read_end, buffer, size);
-    CHECK(CloseHandle((HANDLE) read_end));
+    CHECK_INT(procset_handle_close(pipe), ==, PROCSET_HANDLE_INVALID);
     CHECK_INT(wait_code(launch, 0), ==, 0);
     return count;
 }
@@ -124,7 +27,7 @@ test_calls_out_of_order_are_refused(void)
     CHECK_INT(procset_launch_inherit(launch, 1), <, 0);
     CHECK_INT(procset_launch_environment(launch, "=x"), <, 0);
     CHECK_INT(procset_launch_environment(launch, "x"), <, 0);
-    add(launch, "exit", 0, NULL);
+    add_program(launch, "exit", 0, NULL);
     CHECK_INT(procset_launch_take(launch, 0, &pid, &handle), <, 0);
     CHECK_INT(procset_launch_take_job(launch, 0, &handle), <, 0);
     CHECK_INT(pid, ==, 7);
@@ -193,7 +96,7 @@ test_text_that_is_not_utf8_is_refused(void)
         const char *const rest[] = {words[i], NULL};
         int r;
 
-        add(launch, "tell", 0, rest);
+        add_program(launch, "tell", 0, rest);
         r = procset_launch_start(launch);
         CHECK_INT(procset_error_kind(r), ==, PROCSET_KIND_INVALID);
         CHECK(procset_launch_close(launch) == NULL);
@@ -238,7 +141,7 @@ test_variables(void)
     OK(procset_launch_environment(launch, "FS_OWN=all"));
     for (size_t i = 0; i < 3; i++) {
         OK(procset_report_open(&read_ends[i], &write_ends[i]));
-        add(launch, "variable", write_ends[i], rest);
+        add_program(launch, "variable", write_ends[i], rest);
         OK(procset_launch_inherit(launch, write_ends[i]));
         if (values[i] != NULL) {
             OK(procset_launch_variable(launch, values[i]));
@@ -272,8 +175,8 @@ test_only_intended_handles_are_inherited(void)
 
     snprintf(number, sizeof(number), "%llu",
              (unsigned long long) (uintptr_t) leak);
-    add(launch, "set", (procset_handle) wanted, rest);
-    add(launch, "set", (procset_handle) leak, NULL);
+    add_program(launch, "set", (procset_handle) wanted, rest);
+    add_program(launch, "set", (procset_handle) leak, NULL);
     OK(procset_launch_inherit(launch, (procset_handle) wanted));
     // Twice is as good as once.
     OK(procset_launch_inherit(launch, (procset_handle) wanted));
@@ -297,7 +200,7 @@ test_a_handle_that_is_not_open_is_an_error(void)
     procset_launch *launch = open_launch(own_path());
     int r;
 
-    add(launch, "set", 0, NULL);
+    add_program(launch, "set", 0, NULL);
     OK(procset_launch_inherit(launch, 0x7770));
     r = procset_launch_start(launch);
     CHECK_STR(procset_error_call(r), "SetHandleInformation");
@@ -311,7 +214,7 @@ test_a_program_that_is_not_there_is_an_error(void)
     procset_launch *launch = open_launch("C:\\nowhere.exe");
     int r;
 
-    add(launch, "set", 0, NULL);
+    add_program(launch, "set", 0, NULL);
     r = procset_launch_start(launch);
     CHECK_STR(procset_error_call(r), "CreateProcessW");
     CHECK_INT(procset_error_code(r), ==, ERROR_FILE_NOT_FOUND);
@@ -331,209 +234,16 @@ test_all_or_nothing(void)
 
     OK(procset_report_open(&read_end, &write_end));
     for (int i = 0; i < 2; i++) {
-        add(launch, "tree", write_end, NULL);
+        add_program(launch, "tree", write_end, NULL);
         OK(procset_launch_inherit(launch, write_end));
     }
-    add(launch, "set", 0, (const char *const[]) {"\xFF", NULL});
+    add_program(launch, "set", 0, (const char *const[]) {"\xFF", NULL});
     r = procset_launch_start(launch);
     CHECK_INT(procset_error_kind(r), ==, PROCSET_KIND_INVALID);
     CHECK(CloseHandle((HANDLE) write_end));
     CHECK_INT(read_all(read_end, buffer, sizeof(buffer)), <=, 2);
     CHECK(CloseHandle((HANDLE) read_end));
     CHECK_INT(procset_launch_take(launch, 0, &pid, &read_end), <, 0);
-    CHECK(procset_launch_close(launch) == NULL);
-}
-
-// Starts two processes, one of which goes on and one of which ends, with a
-// child of their own each; returns when both children exist.
-static procset_launch *
-start_trees(procset_handle job, procset_handle *ret_pipe)
-{
-    procset_launch *launch = open_launch(own_path());
-    procset_handle read_end, write_end;
-
-    OK(procset_report_open(&read_end, &write_end));
-    add(launch, "tree", write_end, NULL);
-    OK(procset_launch_inherit(launch, write_end));
-    add(launch, "orphan", write_end, NULL);
-    OK(procset_launch_inherit(launch, write_end));
-    OK(procset_launch_job(launch, job));
-    OK(procset_launch_start(launch));
-    CHECK(CloseHandle((HANDLE) write_end));
-    wait_for_byte(read_end);
-    wait_for_byte(read_end);
-    *ret_pipe = read_end;
-    return launch;
-}
-
-// The end of a job is the end of all that was ever started in it.
-static void
-test_nothing_outlives_its_job(void)
-{
-    procset_handle job, pipe;
-    procset_launch *launch;
-    char buffer[4];
-
-    OK(procset_job_open(&job));
-    launch = start_trees(job, &pipe);
-    CHECK_INT(wait_code(launch, 1), ==, 3);
-    CHECK_INT(procset_handle_close(job), ==, PROCSET_HANDLE_INVALID);
-    CHECK_INT(read_all(pipe, buffer, sizeof(buffer)), ==, 0);
-    CHECK_INT(procset_handle_close(pipe), ==, PROCSET_HANDLE_INVALID);
-    CHECK(procset_launch_close(launch) == NULL);
-}
-
-// However a launcher ends, nothing of what it has started is left.
-static void
-test_nothing_outlives_its_launcher(void)
-{
-    procset_launch *launch = open_launch(own_path());
-    procset_handle read_end, write_end, process;
-    char buffer[4];
-    int64_t pid;
-
-    OK(procset_report_open(&read_end, &write_end));
-    add(launch, "launcher", write_end, NULL);
-    OK(procset_launch_inherit(launch, write_end));
-    OK(procset_launch_start(launch));
-    CHECK(CloseHandle((HANDLE) write_end));
-    wait_for_byte(read_end);
-    OK(procset_launch_take(launch, 0, &pid, &process));
-    CHECK(TerminateProcess((HANDLE) process, 1));
-    CHECK_INT(read_all(read_end, buffer, sizeof(buffer)), ==, 0);
-    CHECK_INT(procset_handle_close(process), ==, PROCSET_HANDLE_INVALID);
-    CHECK_INT(procset_handle_close(read_end), ==, PROCSET_HANDLE_INVALID);
-    CHECK(procset_launch_close(launch) == NULL);
-}
-
-// A rank's own job holds what it has left behind, and nothing of the others.
-static void
-test_each_has_a_job_of_its_own(void)
-{
-    procset_handle job, jobs[2], pipe;
-    procset_launch *launch;
-    char buffer[4];
-    procset_handle process;
-    int64_t pid;
-
-    OK(procset_job_open(&job));
-    launch = start_trees(job, &pipe);
-    CHECK_INT(wait_code(launch, 1), ==, 3);
-    for (size_t i = 0; i < 2; i++) {
-        OK(procset_launch_take_job(launch, i, &jobs[i]));
-    }
-    OK(procset_job_end(jobs[1]));
-    OK(procset_launch_take(launch, 0, &pid, &process));
-    CHECK_INT(WaitForSingleObject((HANDLE) process, 0), ==, WAIT_TIMEOUT);
-    OK(procset_job_end(jobs[0]));
-    CHECK_INT(read_all(pipe, buffer, sizeof(buffer)), ==, 0);
-    CHECK_INT(WaitForSingleObject((HANDLE) process, INFINITE), ==,
-              WAIT_OBJECT_0);
-    OK(procset_job_end(jobs[0]));
-    for (size_t i = 0; i < 2; i++) {
-        CHECK_INT(procset_handle_close(jobs[i]), ==, PROCSET_HANDLE_INVALID);
-    }
-    CHECK_INT(procset_handle_close(process), ==, PROCSET_HANDLE_INVALID);
-    CHECK_INT(procset_handle_close(pipe), ==, PROCSET_HANDLE_INVALID);
-    CHECK_INT(procset_handle_close(job), ==, PROCSET_HANDLE_INVALID);
-    CHECK(procset_launch_close(launch) == NULL);
-}
-
-// Without an outer job, processes outlive the launch: a job of their own does
-// not end them when its last handle is closed.
-static void
-test_a_closed_launch_ends_nobody(void)
-{
-    procset_launch *launch = open_launch(own_path());
-    procset_handle read_end, write_end, process;
-    char buffer[4];
-    int64_t pid;
-
-    OK(procset_report_open(&read_end, &write_end));
-    add(launch, "sleep", write_end, NULL);
-    OK(procset_launch_inherit(launch, write_end));
-    OK(procset_launch_start(launch));
-    CHECK(CloseHandle((HANDLE) write_end));
-    OK(procset_launch_take(launch, 0, &pid, &process));
-    CHECK(procset_launch_close(launch) == NULL);
-    CHECK_INT(WaitForSingleObject((HANDLE) process, 0), ==, WAIT_TIMEOUT);
-    CHECK(TerminateProcess((HANDLE) process, 1));
-    CHECK_INT(read_all(read_end, buffer, sizeof(buffer)), ==, 0);
-    CHECK_INT(procset_handle_close(process), ==, PROCSET_HANDLE_INVALID);
-    CHECK_INT(procset_handle_close(read_end), ==, PROCSET_HANDLE_INVALID);
-}
-
-// A member with a job is ended with all that it has started.
-static void
-test_signal_of_a_member_with_a_job(void)
-{
-    procset_member member = {.report = PROCSET_HANDLE_INVALID};
-    procset_handle job, pipe;
-    procset_launch *launch;
-    procset_status status;
-    procset *set = NULL;
-    char buffer[4];
-    size_t index;
-
-    OK(procset_job_open(&job));
-    launch = start_trees(job, &pipe);
-    OK(procset_launch_take(launch, 0, &member.pid, &member.sentinel));
-    OK(procset_launch_take_job(launch, 0, &member.job));
-    OK(procset_open(procset_probe(), &set));
-    OK(procset_add(set, &member, &index));
-    CHECK_INT(procset_handle_close(member.job), ==, PROCSET_HANDLE_INVALID);
-    CHECK_INT(procset_handle_close(member.sentinel), ==,
-              PROCSET_HANDLE_INVALID);
-    OK(procset_signal(set, 0, SIGNAL_TERM));
-    CHECK_INT(wait_for_end(set), ==, 0);
-    OK(procset_get_status(set, 0, &status));
-    CHECK_INT(status.state, ==, PROCSET_SIGNALED);
-    CHECK_INT(status.code, ==, SIGNAL_TERM);
-    set = procset_close(set);
-    // What is left holds the pipe: the child of the other one.
-    CHECK_INT(procset_handle_close(job), ==, PROCSET_HANDLE_INVALID);
-    CHECK_INT(read_all(pipe, buffer, sizeof(buffer)), ==, 0);
-    CHECK_INT(procset_handle_close(pipe), ==, PROCSET_HANDLE_INVALID);
-    CHECK(procset_launch_close(launch) == NULL);
-}
-
-// A rank can be asked to stop, and only that one hears it.
-static void
-test_asked_to_stop(void)
-{
-    procset_member member = {.report = PROCSET_HANDLE_INVALID};
-    procset_launch *launch;
-    procset_status status;
-    procset_handle job, pipe;
-    procset *set = NULL;
-    size_t index;
-    int r;
-
-    OK(procset_job_open(&job));
-    launch = start_trees(job, &pipe);
-    OK(procset_launch_take(launch, 0, &member.pid, &member.sentinel));
-    OK(procset_launch_take_job(launch, 0, &member.job));
-    OK(procset_open(procset_probe(), &set));
-    OK(procset_add(set, &member, &index));
-    r = procset_signal(set, 0, SIGNAL_BREAK);
-    if (r < 0 && is_wine()) {
-        CHECK_STR(procset_error_call(r), "GenerateConsoleCtrlEvent");
-        SKIP(test_asked_to_stop, "Wine sends CTRL_BREAK to no process group");
-        OK(procset_signal(set, 0, SIGNAL_TERM));
-        CHECK_INT(wait_for_end(set), ==, 0);
-    }
-    else {
-        OK(r);
-        CHECK_INT(wait_for_end(set), ==, 0);
-        OK(procset_get_status(set, 0, &status));
-        CHECK_INT((unsigned) status.code, ==, STATUS_CONTROL_C_EXIT);
-    }
-    set = procset_close(set);
-    CHECK_INT(procset_handle_close(member.job), ==, PROCSET_HANDLE_INVALID);
-    CHECK_INT(procset_handle_close(member.sentinel), ==,
-              PROCSET_HANDLE_INVALID);
-    CHECK_INT(procset_handle_close(job), ==, PROCSET_HANDLE_INVALID);
-    CHECK_INT(procset_handle_close(pipe), ==, PROCSET_HANDLE_INVALID);
     CHECK(procset_launch_close(launch) == NULL);
 }
 
@@ -549,7 +259,7 @@ test_standard_streams_and_leave(void)
 
     OK(procset_report_open(&read_end, &write_end));
     CHECK(SetStdHandle(STD_OUTPUT_HANDLE, (HANDLE) write_end));
-    add(launch, "leave", 0x12345, NULL);
+    add_program(launch, "leave", 0x12345, NULL);
     OK(procset_launch_start(launch));
     CHECK(SetStdHandle(STD_OUTPUT_HANDLE, output));
     CHECK(CloseHandle((HANDLE) write_end));
@@ -573,12 +283,6 @@ run_all(void)
     RUN(test_a_handle_that_is_not_open_is_an_error);
     RUN(test_a_program_that_is_not_there_is_an_error);
     RUN(test_all_or_nothing);
-    RUN(test_nothing_outlives_its_job);
-    RUN(test_nothing_outlives_its_launcher);
-    RUN(test_each_has_a_job_of_its_own);
-    RUN(test_a_closed_launch_ends_nobody);
-    RUN(test_signal_of_a_member_with_a_job);
-    RUN(test_asked_to_stop);
     RUN(test_standard_streams_and_leave);
 }
 

@@ -1,7 +1,7 @@
 #include "check.h"
-#include "child.windows.h"
 #include "clock.h"
 #include "handle.h"
+#include "member.windows.h"
 #include "pipe.h"
 #include "poller.h"
 

@@ -1,9 +1,8 @@
 // One thread waits while others signal, wake, read, ask and add.
 
 #include "check.h"
-#include "child.windows.h"
-
-#define SIGNAL_TERM 15
+#include "member.windows.h"
+#include "program.windows.h"
 
 enum { CHILDREN = 24, HELPERS = 3, ROUNDS = 5 };
 
