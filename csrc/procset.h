@@ -344,7 +344,8 @@ typedef struct {
     int code;
     bool core_dumped;
     // Resource usage of the process and its waited-for children; zero where
-    // the status is unknown. Largest resident set in bytes.
+    // the status is unknown. Largest resident set in bytes. On Windows of the
+    // process alone.
     int64_t user_ns;
     int64_t system_ns;
     int64_t max_rss;

@@ -19,6 +19,9 @@
 
 #include <stdlib.h>
 
+// How long a read may take to be cancelled; it takes no time.
+#define CANCEL_MS 2000
+
 struct procset__source {
     HANDLE port;
     size_t key;
@@ -157,7 +160,12 @@ procset__source_free(procset__source *source)
     if (is_pipe(source)) {
         if (source->reading && !HasOverlappedIoCompleted(&source->read)) {
             (void) CancelIoEx(source->handle, &source->read);
-            (void) WaitForSingleObject(source->event, INFINITE);
+            if (WaitForSingleObject(source->event, CANCEL_MS)
+                != WAIT_OBJECT_0) {
+                // The pipe was closed before its time, and somebody else still
+                // has it: lost too.
+                return procset__error(PROCSET__CALL_READ_FILE, WAIT_TIMEOUT);
+            }
         }
         (void) CloseHandle(source->event);
     }

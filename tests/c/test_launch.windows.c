@@ -270,6 +270,30 @@ test_standard_streams_and_leave(void)
     CHECK(procset_launch_close(launch) == NULL);
 }
 
+// A launcher without standard streams, such as a service, starts programs
+// without.
+static void
+test_without_standard_streams(void)
+{
+    const DWORD names[] = {STD_INPUT_HANDLE, STD_OUTPUT_HANDLE,
+                           STD_ERROR_HANDLE};
+    const char *const rest[] = {"told", NULL};
+    procset_launch *launch = open_launch(own_path());
+    HANDLE before[3];
+    wchar_t buffer[8] = L"";
+
+    for (size_t i = 0; i < 3; i++) {
+        before[i] = GetStdHandle(names[i]);
+        CHECK(SetStdHandle(names[i], i == 0 ? NULL : INVALID_HANDLE_VALUE));
+    }
+    (void) run_and_read(launch, "tell", rest, buffer, sizeof(buffer));
+    for (size_t i = 0; i < 3; i++) {
+        CHECK(SetStdHandle(names[i], before[i]));
+    }
+    CHECK_INT(wcscmp(buffer, L"told"), ==, 0);
+    CHECK(procset_launch_close(launch) == NULL);
+}
+
 static void
 run_all(void)
 {
@@ -284,6 +308,7 @@ run_all(void)
     RUN(test_a_program_that_is_not_there_is_an_error);
     RUN(test_all_or_nothing);
     RUN(test_standard_streams_and_leave);
+    RUN(test_without_standard_streams);
 }
 
 int
