@@ -225,10 +225,8 @@ push(findings *found, uint64_t token, uint64_t end)
 }
 
 static int
-take(struct procset__poller_state *state, const OVERLAPPED_ENTRY *entry,
-     findings *found)
+take(struct procset__poller_state *state, size_t key, findings *found)
 {
-    size_t key = (size_t) entry->lpCompletionKey;
     procset__source *source = key < state->count ? state->sources[key] : NULL;
     bool ready = false;
     uint64_t end;
@@ -242,6 +240,24 @@ take(struct procset__poller_state *state, const OVERLAPPED_ENTRY *entry,
         push(found, procset__source_token(source), end);
     }
     return r;
+}
+
+// Returns the first error, when there is nothing else to tell: an end is told
+// by the system once, so it must not be lost with an error.
+static int
+take_all(struct procset__poller_state *state, const OVERLAPPED_ENTRY *entries,
+         size_t count, findings *found)
+{
+    int first = 0;
+    int r;
+
+    AcquireSRWLockExclusive(&state->lock);
+    for (size_t i = 0; i < count; i++) {
+        r = take(state, (size_t) entries[i].lpCompletionKey, found);
+        first = first < 0 ? first : r;
+    }
+    ReleaseSRWLockExclusive(&state->lock);
+    return found->count > 0 ? 0 : first;
 }
 
 static DWORD
@@ -264,7 +280,7 @@ procset__poller_wait(procset__poller *poller, int64_t deadline,
     ULONG limit = capacity < PROCSET__POLLER_BATCH ? (ULONG) capacity
                                                    : PROCSET__POLLER_BATCH;
     findings found;
-    int r = 0;
+    int r;
 
     found.tokens = tokens;
     found.count = 0;
@@ -284,11 +300,7 @@ procset__poller_wait(procset__poller *poller, int64_t deadline,
             }
             count = 0;
         }
-        AcquireSRWLockExclusive(&poller->state->lock);
-        for (ULONG i = 0; i < count && r == 0; i++) {
-            r = take(poller->state, &entries[i], &found);
-        }
-        ReleaseSRWLockExclusive(&poller->state->lock);
+        r = take_all(poller->state, entries, count, &found);
         if (r < 0) {
             return r;
         }

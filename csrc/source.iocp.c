@@ -186,13 +186,20 @@ has_news(HANDLE pipe)
 static int
 take_pipe(procset__source *source, bool *ret_ready)
 {
+    int r;
+
     *ret_ready = false;
     if (source->reading && !HasOverlappedIoCompleted(&source->read)) {
         return 0;
     }
     source->reading = false;
     if (!has_news(source->handle)) {
-        return begin_read(source);
+        r = begin_read(source);
+        if (r < 0) {
+            // The next wait tries again.
+            announce(source);
+        }
+        return r;
     }
     *ret_ready = true;
     announce(source);
