@@ -2,6 +2,18 @@
 
 #include "check.h"
 
+int
+run_program(int argc, char **argv, void (*run_all)(void))
+{
+    unsigned before;
+
+    child_main(argc, argv);
+    before = count_handles();
+    run_all();
+    CHECK_INT(count_handles(), ==, before);
+    return 0;
+}
+
 void
 add_program(procset_launch *launch, const char *what, procset_handle handle,
             const char *const *rest)

@@ -10,6 +10,10 @@
 #define SIGNAL_TERM 15
 #define SIGNAL_BREAK 21
 
+// The main function of a test: whatever is run, no handle is lost.
+int
+run_program(int argc, char **argv, void (*run_all)(void));
+
 procset_launch *
 open_launch(const char *path);
 

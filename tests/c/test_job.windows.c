@@ -214,11 +214,5 @@ run_all(void)
 int
 main(int argc, char **argv)
 {
-    unsigned before;
-
-    child_main(argc, argv);
-    before = count_handles();
-    run_all();
-    CHECK_INT(count_handles(), ==, before);
-    return 0;
+    return run_program(argc, argv, run_all);
 }
