@@ -67,7 +67,15 @@ test-valgrind: ## run the C tests under valgrind
 test-windows-c: ## run the C tests for Windows under Wine, which is installed when root
 	@wheelhouse-ci/check-wine
 	@$(MAKE) --no-print-directory -C tests/c SYSTEM=win; \
-		status=$$?; tests/c/run-wine build/wine-c; exit $$status
+		status=$$?; wheelhouse-ci/run-wine build/wine-c; exit $$status
+
+build/wine/wheelhouse/built: $(NATIVE) $(wildcard src/flamespawn/*.py) setup.py | $(WHEELS)/built
+	@$(WHEELS)/bin/python wheelhouse-ci/build_wheels.py --out build/wine/wheelhouse windows-amd64
+	@touch $@
+
+.PHONY: test-windows
+test-windows: $(WHEELS)/built build/wine/wheelhouse/built ## run the tests on CPython for Windows, under Wine (VERSION=3.13 TESTS=...)
+	@wheelhouse-ci/test-windows $(WHEELS)/bin/python build/wine/wheelhouse/*win_amd64.whl $(or $(VERSION),3.11) -m "not slow" $(TESTS)
 
 .PHONY: test-pythons
 test-pythons: wheel ## test the wheel on every CPython that is found here

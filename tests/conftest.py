@@ -14,6 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from multiprocessing import resource_sharer
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,9 @@ if ON_WINDOWS:
     from system_windows import children, descriptors, end_session, os_threads, session
 else:
     from system_posix import children, descriptors, end_session, os_threads, session
+
+# About nothing but what POSIX has: signals and terminals, and what a chaotic job makes of them.
+collect_ignore = ["test_chaos.py", "test_forward.py", "test_terminal.py"] if ON_WINDOWS else []
 
 START_METHODS = multiprocessing.get_all_start_methods()
 HERE = Path(__file__).parent
@@ -70,6 +74,9 @@ def warm_up(temporary_folder: None) -> None:
     multiprocessing.set_forkserver_preload([])
     # The memory of shared values, which it keeps as well.
     multiprocessing.RawValue("i")
+    if ON_WINDOWS:
+        # The thread that hands sockets to processes.
+        resource_sharer._resource_sharer._start()
     for start_method in {"spawn", "forkserver"}.intersection(START_METHODS):
         flamespawn.start_processes(print, ("",), start_method=start_method)
 
@@ -114,7 +121,7 @@ def run_command() -> Iterator[Callable[..., subprocess.Popen[str]]]:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         process = subprocess.Popen(
             [str(word) for word in command],
-            env=environment | options.pop("env", {}),
+            env=environment | dict(options.pop("env", {})),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -129,6 +136,8 @@ def run_command() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     for process in started:
         end_session(process)
         process.communicate()
+    # On Windows each has a handle.
+    started.clear()
 
 
 @pytest.fixture
@@ -138,9 +147,11 @@ def run_launcher(
     """Start a launcher of its own from source text."""
     numbers = itertools.count()
 
-    def run(source: str, *args: object, prefix: tuple[str, ...] = ()) -> subprocess.Popen[str]:
+    def run(
+        source: str, *args: object, prefix: tuple[str, ...] = (), **options: Any
+    ) -> subprocess.Popen[str]:
         script = tmp_path / f"launcher{next(numbers)}.py"
         script.write_text(source)
-        return run_command(*prefix, sys.executable, script, *args)
+        return run_command(*prefix, sys.executable, script, *args, **options)
 
     return run

@@ -22,6 +22,10 @@ FOREVER = 600
 QUICK = "spawn" if os.name == "nt" else "fork"
 
 
+# What Windows does not have is not asked for there.
+SIGKILL = getattr(signal, "SIGKILL", None)
+
+
 def nothing(rank: int, *args: object) -> None:
     pass
 

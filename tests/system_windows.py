@@ -14,6 +14,7 @@ _LAST_HANDLE = 1 << 12
 _LAST_FD = 256
 _NAME, _TYPE = 1, 2
 # The system's own handles of other types come and go, and each lock of Python is a semaphore.
+_PIPE_OF_MULTIPROCESSING = "\\Device\\NamedPipe\\pyc-"
 _TYPES = ("File", "IoCompletion", "Job", "Process")
 
 
@@ -26,15 +27,21 @@ def _ask(handle: ctypes.c_void_p, what: int) -> str:
 
 
 def descriptors() -> dict[str, int]:
-    """Return how many handles of each type and name are open, and how many descriptors of C."""
+    """
+    Return how many handles of each type and name are open, and how many descriptors of C.
+
+    But for pipes of multiprocessing: it duplicates each for the process that it is sent to, which
+    takes the duplicate away, unless it is ended before it comes to that.
+    """
     flags = ctypes.c_ulong()
     found: collections.Counter[str] = collections.Counter()
     for number in range(4, _LAST_HANDLE, 4):
         handle = ctypes.c_void_p(number)
         if ctypes.windll.kernel32.GetHandleInformation(handle, ctypes.byref(flags)):
             kind = _ask(handle, _TYPE)
-            if kind in _TYPES:
-                found[f"{kind} {_ask(handle, _NAME)}"] += 1
+            name = _ask(handle, _NAME)
+            if kind in _TYPES and not name.startswith(_PIPE_OF_MULTIPROCESSING):
+                found[f"{kind} {name}"] += 1
     found["descriptors"] = sum(map(_is_open, range(_LAST_FD)))
     return dict(found)
 

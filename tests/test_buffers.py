@@ -106,6 +106,7 @@ def test_a_process_object_maps_its_arguments_too(store: str) -> None:
     assert process.exitcode == 0
 
 
+@pytest.mark.posix("files without names")
 def test_no_name_in_any_folder(store: str) -> None:
     """The file that ranks use is in memory where that is possible, and has no name anywhere."""
     folders = {"memfd": "/memfd:flamespawn", "shared memory": "/dev/shm/"}
@@ -198,6 +199,7 @@ if __name__ == "__main__":
         *((error, call) for error in ("ENOSYS", "EPERM") for call in CALLS),
     ],
 )
+@pytest.mark.posix("seccomp")
 def test_where_the_kernel_refuses(calls: str, error: str, run_launcher: Callable[..., Any]) -> None:
     """Where a call is refused by a real filter, a large argument arrives all the same."""
     prefix = (sys.executable, conftest.HERE / "seccomp.py", error, calls)

@@ -95,7 +95,10 @@ def test_processes_that_succeed(start_method: str) -> None:
     ("function", "argument", "message"),
     [
         (jobs.exit_with, 3, "process 0 terminated with exit code 3"),
-        (jobs.die, signal.SIGKILL, "process 0 terminated with signal SIGKILL"),
+        pytest.param(
+            *(jobs.die, jobs.SIGKILL, "process 0 terminated with signal SIGKILL"),
+            marks=pytest.mark.posix("SIGKILL"),
+        ),
     ],
 )
 def test_processes_that_end_without_a_traceback(
@@ -167,6 +170,7 @@ def test_one_queue_for_two_processes_is_refused() -> None:
     queue.close()
 
 
+@pytest.mark.posix("SIGKILL")
 def test_a_process_killed_in_the_middle_of_its_report() -> None:
     """Half a traceback blocks nobody; the exit status is the error."""
     context: Any = multiprocessing.get_context(jobs.QUICK)
@@ -187,6 +191,7 @@ def test_a_process_killed_in_the_middle_of_its_report() -> None:
         (b"\xff\xff\xff\xff" + b"\x7f" * 20, flamespawn.ProcessExitedException),
     ],
 )
+@pytest.mark.posix("the framing of a connection")
 def test_rubbish_in_a_queue(data: bytes, error: type[Exception]) -> None:
     """Bytes that no queue has sent make a failure and nothing worse."""
     context: Any = multiprocessing.get_context(jobs.QUICK)

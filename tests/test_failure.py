@@ -66,12 +66,21 @@ def test_an_exception_in_a_rank(start_method: str) -> None:
     ("function", "argument", "message", "exit_code", "signal_name"),
     [
         (sys.exit, 3, "process 1 terminated with exit code 3", 3, None),
-        (sys.exit, -1, "process 1 terminated with exit code 255", 255, None),
+        pytest.param(
+            *(sys.exit, -1, "process 1 terminated with exit code 255", 255, None),
+            marks=pytest.mark.posix("exit codes of 8 bits"),
+        ),
         (sys.exit, "a message", "process 1 terminated with exit code 1", 1, None),
         (os._exit, 4, "process 1 terminated with exit code 4", 4, None),
         (os._exit, 0, "process 1 terminated with exit code 0", 0, None),
-        (jobs.die, signal.SIGKILL, "process 1 terminated with signal SIGKILL", -9, "SIGKILL"),
-        (jobs.die, signal.SIGSEGV, "process 1 terminated with signal SIGSEGV", -11, "SIGSEGV"),
+        pytest.param(
+            *(jobs.die, jobs.SIGKILL, "process 1 terminated with signal SIGKILL", -9, "SIGKILL"),
+            marks=pytest.mark.posix("SIGKILL"),
+        ),
+        pytest.param(
+            *(jobs.die, signal.SIGSEGV, "process 1 terminated with signal SIGSEGV", -11, "SIGSEGV"),
+            marks=pytest.mark.posix("signals of the system"),
+        ),
     ],
 )
 def test_an_end_without_completion(
@@ -100,6 +109,7 @@ def test_exit_with_success(code: object) -> None:
     flamespawn.start_processes(jobs.call_in, (0, sys.exit, code), 1, start_method=jobs.QUICK)
 
 
+@pytest.mark.posix("SIGINT sent by os.kill")
 def test_an_interrupted_rank_has_failed() -> None:
     """SIGINT in one rank is a failure of that rank, and shows where it was interrupted."""
     error = fail(jobs.call_in, (0, jobs.die, signal.SIGINT))
@@ -126,6 +136,7 @@ def test_the_fate_of_every_rank() -> None:
     ]
 
 
+@pytest.mark.posix("a SIGTERM that can be caught")
 def test_an_error_in_answer_to_the_stop() -> None:
     """A rank that raises because it was told to stop is a victim; resource usage is known."""
     ours, theirs = zip(*(Pipe() for _ in range(2)))
@@ -148,6 +159,7 @@ def test_an_error_in_answer_to_the_stop() -> None:
 
 
 @pytest.mark.parametrize("first", [0, 1, 2])
+@pytest.mark.posix("waitid")
 def test_the_first_failure_is_named_when_the_launcher_looks_late(first: int) -> None:
     """Of several failures that have all been reported, the earliest is named."""
     ours, theirs = zip(*(Pipe() for _ in range(3)))
@@ -167,6 +179,7 @@ def test_the_first_failure_is_named_when_the_launcher_looks_late(first: int) -> 
         pipe.close()
 
 
+@pytest.mark.posix("a SIGTERM that can be caught")
 def test_a_culprit_that_has_to_be_stopped_stays_the_culprit() -> None:
     """A rank that has raised and then lingers is not taken for a victim of its own teardown."""
     ours, theirs = zip(*(Pipe() for _ in range(2)))
@@ -212,6 +225,7 @@ def test_an_end_before_the_function_was_called() -> None:
     )
 
 
+@pytest.mark.posix("forkserver")
 def test_an_end_before_the_rank_could_report() -> None:
     """A rank that ended before it had a report pipe says where to look."""
     error = fail(jobs.nothing, (FailsToArrive(),), 1, start_method="forkserver")
@@ -240,6 +254,7 @@ def release_then_raise(rank: int, pipes: list[Any]) -> None:
     jobs.raise_value_error()
 
 
+@pytest.mark.posix("SIGKILL")
 def test_the_first_death_is_named_when_the_launcher_looks_late(mechanism: str) -> None:
     """Of several ranks that died without a word, the one that died first is named."""
     if mechanism == "threads":
@@ -260,6 +275,7 @@ def test_the_first_death_is_named_when_the_launcher_looks_late(mechanism: str) -
 
 @pytest.mark.parametrize("timeout", [None, 0])
 @pytest.mark.parametrize("end", ["exit", "kill"])
+@pytest.mark.posix("SIGKILL")
 def test_the_peers_of_a_silent_death_are_not_blamed(end: str, timeout: float | None) -> None:
     """A rank that dies without a word is the cause of what its peers then raise."""
     for _ in range(5):
@@ -394,6 +410,7 @@ def interrupts(first: float, interval: float = 0) -> Iterator[None]:
         signal.signal(signal.SIGALRM, old)
 
 
+@pytest.mark.posix("SIGKILL")
 def test_sigterm_that_is_ignored_is_followed_by_sigkill() -> None:
     """Ranks that ignore SIGTERM are killed when the grace period is over."""
     context = start_stubborn_ranks(grace_period=0.3)
@@ -408,6 +425,7 @@ def test_sigterm_that_is_ignored_is_followed_by_sigkill() -> None:
     assert [fate.stopped for fate in caught.value.fates] == [True, False]
 
 
+@pytest.mark.posix("SIGKILL")
 def test_the_grace_period_of_a_join() -> None:
     """join(grace_period=...) overrides what the context was started with."""
     context = start_stubborn_ranks(grace_period=300)
@@ -434,6 +452,7 @@ def test_the_timeout_bounds_a_join_that_meets_a_failure() -> None:
     assert 1.0 <= time.monotonic() - start < 20
 
 
+@pytest.mark.posix("SIGKILL")
 def test_an_exit_code_after_completion_is_a_failure() -> None:
     """A rank whose function returned, and that then crashes on its way out, has not ended well."""
     error = fail(crash_at_exit, nprocs=1)
@@ -448,6 +467,7 @@ def crash_at_exit(rank: int) -> None:
     util.Finalize(None, os.kill, (os.getpid(), signal.SIGKILL), exitpriority=1)
 
 
+@pytest.mark.posix("fork")
 def test_a_process_that_fn_forks_is_not_the_rank() -> None:
     """When a forked child of the rank returns from fn, nothing is reported on the rank's behalf."""
     here, there = Pipe()
@@ -458,6 +478,7 @@ def test_a_process_that_fn_forks_is_not_the_rank() -> None:
     there.close()
 
 
+@pytest.mark.posix("SIGALRM")
 def test_an_interrupt_while_ranks_are_joined_stops_them() -> None:
     """With join=True, an interrupt ends the ranks before it passes."""
     with interrupts(0.2), pytest.raises(KeyboardInterrupt):
@@ -465,6 +486,7 @@ def test_an_interrupt_while_ranks_are_joined_stops_them() -> None:
     assert conftest.children() == set()
 
 
+@pytest.mark.posix("SIGALRM")
 def test_a_second_interrupt_kills_at_once() -> None:
     """While ranks that ignore SIGTERM are being stopped, another interrupt kills them."""
     context = start_stubborn_ranks(grace_period=300)

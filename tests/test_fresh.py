@@ -80,6 +80,7 @@ def test_the_path_as_it_is_at_the_start(run_launcher: RunCommand) -> None:
         ["bytearray(b'bytes')", "b'bytes'", "array('i', [1, 2])"],
     ],
 )
+@pytest.mark.posix("paths of POSIX")
 def test_arguments_of_any_type(words: list[str], run_launcher: RunCommand) -> None:
     """sys.argv arrives as it is, whatever a launcher has put into it."""
     setup = f"from array import array\nfrom pathlib import *\nsys.argv[1:] = [{', '.join(words)}]"
@@ -115,6 +116,7 @@ os.putenv("PUT", "1")
 """
 
 
+@pytest.mark.posix("umask, sessions and niceness")
 def test_the_surroundings(
     tmp_path: Path, run_command: RunCommand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -139,6 +141,7 @@ def test_the_surroundings(
     ("locale", "coerce"),
     [("C", "0"), ("C", "1"), ("POSIX", "0"), ("C.UTF-8", "0"), ("no such locale", "1")],
 )
+@pytest.mark.posix("locales of the environment")
 def test_any_locale(locale: str, coerce: str, tmp_path: Path, run_command: RunCommand) -> None:
     """Words and paths that are not ASCII arrive in any locale, and bytes that are no text too."""
     folder = tmp_path / "\u00f6\u4e16"
@@ -162,6 +165,7 @@ WRAPPED=yes exec {python} "$@"
 """
 
 
+@pytest.mark.posix("scripts as programs")
 def test_another_executable(tmp_path: Path, run_launcher: RunCommand) -> None:
     """What multiprocessing.set_executable() was told is what is started."""
     wrapper = tmp_path / "my python"
@@ -213,6 +217,7 @@ if sys.argv[1] == "threads":
 
 
 @pytest.mark.parametrize("mechanism", ["handles", "threads"])
+@pytest.mark.posix("signal masks")
 def test_signals_start_afresh(mechanism: str, run_launcher: RunCommand) -> None:
     """A rank blocks nothing, and ignores only what a shell ignores on behalf of a whole job."""
     source = launcher_of("signals", CHANGED_SIGNALS)
@@ -252,6 +257,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("mechanism", ["handles", "threads"])
+@pytest.mark.posix("descriptors 0 to 2")
 def test_a_launcher_without_standard_streams(
     mechanism: str, tmp_path: Path, run_command: RunCommand
 ) -> None:
@@ -315,6 +321,7 @@ def test_a_missing_interpreter_is_named(
     assert conftest.children() == set()
 
 
+@pytest.mark.posix("scripts as programs")
 def test_an_interpreter_that_cannot_be_run(
     mechanism: str, executable: Callable[[object], None], tmp_path: Path
 ) -> None:
@@ -366,6 +373,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("mechanism", ["handles", "threads"])
+@pytest.mark.posix("RLIMIT_NOFILE")
 def test_a_start_without_enough_descriptors(mechanism: str, run_launcher: RunCommand) -> None:
     """Wherever the descriptors run out, the error says so, and no rank or descriptor is left."""
     assert 5 < probes.printed(run_launcher(OUT_OF_DESCRIPTORS, mechanism)) < 32
@@ -393,6 +401,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("seed", range(2))
+@pytest.mark.posix("killpg")
 def test_ctrl_c_while_ranks_start(seed: int, run_launcher: RunCommand) -> None:
     """Whenever a Ctrl-C comes, no rank prints a traceback."""
     assert probes.printed(run_launcher(INTERRUPTED, seed)) == 25
@@ -416,6 +425,7 @@ elif __name__ == "__main__":
 """
 
 
+@pytest.mark.posix("SIGINT sent by os.kill")
 def test_ctrl_c_where_the_interpreter_cannot_raise_it(run_launcher: RunCommand) -> None:
     """A Ctrl-C during a callback in a rank that starts is neither printed nor lost."""
     assert probes.printed(run_launcher(INTERRUPTED_IN_A_CALLBACK)) == "KeyboardInterrupt"

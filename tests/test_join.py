@@ -175,6 +175,7 @@ def test_a_timeout_ends_while_another_thread_waits() -> None:
         assert context.join() is True
 
 
+@pytest.mark.posix("SIGALRM")
 def test_an_interrupt_passes_at_once_and_loses_nothing() -> None:
     """An exception of a signal handler leaves join; the next join goes on where it was."""
 
@@ -197,6 +198,7 @@ def test_an_interrupt_passes_at_once_and_loses_nothing() -> None:
         signal.signal(signal.SIGALRM, old)
 
 
+@pytest.mark.posix("SIGALRM")
 def test_signals_at_any_moment_leave_nothing_behind() -> None:
     """Wherever an exception of a handler leaves join, nothing stays taken or installed."""
 
@@ -301,6 +303,7 @@ def test_stop_while_another_thread_joins() -> None:
     assert len(raised) == 1
 
 
+@pytest.mark.posix("SIGALRM")
 def test_stop_in_a_signal_handler_during_join() -> None:
     """A handler may stop the ranks that its thread is joining; the join then raises."""
     old = signal.signal(signal.SIGALRM, lambda *_: context.stop())
@@ -313,6 +316,7 @@ def test_stop_in_a_signal_handler_during_join() -> None:
         signal.signal(signal.SIGALRM, old)
 
 
+@pytest.mark.posix("SIGALRM")
 def test_signalling_in_a_signal_handler_that_interrupts_signalling() -> None:
     """Handlers that kill, while terminate() is at work, do not lock themselves out."""
     old = signal.signal(signal.SIGALRM, lambda *_: context.kill())
@@ -343,6 +347,7 @@ def test_processes_may_be_closed_when_they_have_ended(start_method: str) -> None
         assert context.join() is True
 
 
+@pytest.mark.posix("SIGALRM")
 def test_a_handler_that_returns_does_not_end_join() -> None:
     """Handlers run during the wait, at once, and the wait goes on."""
     ran: list[float] = []
@@ -358,6 +363,7 @@ def test_a_handler_that_returns_does_not_end_join() -> None:
         signal.signal(signal.SIGALRM, old)
 
 
+@pytest.mark.posix("set_wakeup_fd with a pipe")
 def test_the_wakeup_descriptor_of_others_is_left_alone() -> None:
     """Whoever has set a wake-up descriptor finds it as it was."""
     read_end, write_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -371,6 +377,7 @@ def test_the_wakeup_descriptor_of_others_is_left_alone() -> None:
         os.close(write_end)
 
 
+@pytest.mark.posix("SIGALRM")
 def test_join_in_a_signal_handler_during_join_is_refused() -> None:
     """A handler that joins what its thread is joining gets an error and no dead-lock."""
     errors: list[RuntimeError] = []
@@ -462,6 +469,7 @@ def try_to_reap(pid: int) -> None:
         reap(pid)
 
 
+@pytest.mark.posix("waitpid")
 def test_a_success_that_somebody_else_reaped() -> None:
     """A rank that said that it is done is a success, whoever took its exit status."""
     with waiting_ranks(2) as (context, pipes):
@@ -472,6 +480,7 @@ def test_a_success_that_somebody_else_reaped() -> None:
         assert context.join() is True
 
 
+@pytest.mark.posix("waitpid")
 def test_a_death_that_somebody_else_reaped() -> None:
     """A rank that did not say that it is done never counts as a success."""
     with waiting_ranks(2) as (context, _):
@@ -500,6 +509,7 @@ def test_reaped_while_join_waits() -> None:
 
 
 @pytest.mark.parametrize("culprit", [None, 1])
+@pytest.mark.posix("SIGCHLD")
 def test_sigchld_ignored(culprit: int | None) -> None:
     """Where the kernel reaps by itself, successes are successes and failures failures."""
     old = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
@@ -515,6 +525,7 @@ def test_sigchld_ignored(culprit: int | None) -> None:
         signal.signal(signal.SIGCHLD, old)
 
 
+@pytest.mark.posix("SIGKILL")
 def test_processes_may_be_joined_by_their_own_methods() -> None:
     """What multiprocessing has collected itself is known to join, too."""
     with waiting_ranks(2) as (context, pipes):
@@ -529,6 +540,7 @@ def test_processes_may_be_joined_by_their_own_methods() -> None:
     assert caught.value.exit_code == -signal.SIGKILL
 
 
+@pytest.mark.posix("fork")
 def test_a_grandchild_that_holds_the_pipe_delays_nobody() -> None:
     """A rank has ended when its process has, whatever its own children keep open."""
     ours, theirs = Pipe()
@@ -540,6 +552,7 @@ def test_a_grandchild_that_holds_the_pipe_delays_nobody() -> None:
     ours.close()
 
 
+@pytest.mark.posix("fork")
 def test_a_context_belongs_to_its_process() -> None:
     """In a forked process the context refuses to act; nobody's ranks are touched."""
     with waiting_ranks(1) as (context, pipes):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -44,8 +45,10 @@ def test_a_rank_imports_next_to_nothing(tmp_path: Path, run_command: RunCommand)
 
     added = modules[0] - modules[1]
     assert "flamespawn._rank" in added
-    assert added & set(UNWANTED.split()) == set()
-    assert len(added) < 20, added
+    # On Windows it is built in, and the header is read with it.
+    unwanted = set(UNWANTED.split()) - ({"mmap"} if os.name == "nt" else set())
+    assert added & unwanted == set()
+    assert len(added) < 22, added
 
 
 # ----------------------------------------------------------------------------------- who is who
@@ -155,6 +158,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("mechanism", ["handles", "threads"])
+@pytest.mark.posix("fork")
 def test_the_death_of_the_launcher_is_seen(mechanism: str, run_launcher: RunCommand) -> None:
     """parent_process() is alive until the launcher is killed; then its join() returns."""
     launcher = run_launcher(OUTLIVED, mechanism)
@@ -166,6 +170,7 @@ def test_the_death_of_the_launcher_is_seen(mechanism: str, run_launcher: RunComm
     assert [launcher.stdout.readline() for _ in range(2)] == ["False\n"] * 2
 
 
+@pytest.mark.posix("shared memory that stays until it is unlinked")
 def test_shared_memory_outlives_its_rank() -> None:
     """What a rank has made, and the launcher's resource tracker knows, is there when it is gone."""
     for name, seen in probes.views(probes.make_shared_memory, 100).items():
@@ -197,6 +202,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.posix("the resource tracker")
 def test_the_resource_tracker_has_nothing_to_complain_about(run_launcher: RunCommand) -> None:
     """Launcher and ranks have the same one from the start, and are of one mind."""
     assert probes.printed(run_launcher(SHARED)) is True

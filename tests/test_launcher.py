@@ -57,6 +57,7 @@ def wait_until_asleep(pid: int) -> None:
     pytest.fail("the launcher did not go to sleep")
 
 
+@pytest.mark.posix("/proc")
 def test_ctrl_c_while_joining_1024_ranks(run_launcher: RunLauncher) -> None:
     """SIGINT to a launcher that waits for 1024 ranks raises KeyboardInterrupt at once."""
     launcher = run_launcher(WAIT_FOR_MANY, "1024", "None")
@@ -126,6 +127,7 @@ def voluntary_switches(pid: int) -> int:
 
 
 @pytest.mark.parametrize("features", ["None", "0"])
+@pytest.mark.posix("/proc")
 def test_nothing_wakes_a_waiting_launcher(run_launcher: RunLauncher, features: str) -> None:
     """While ranks run, no thread of the launcher is scheduled once."""
     launcher = run_launcher(WAIT_FOR_MANY, "64", features)
@@ -174,6 +176,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.posix("RLIMIT_NOFILE")
 def test_a_start_without_enough_descriptors(run_launcher: RunLauncher) -> None:
     """Wherever the descriptors run out, the error says so and no rank is left."""
     launcher = run_launcher(OUT_OF_DESCRIPTORS, "fork")
@@ -200,6 +203,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.posix("pipes whose size is known")
 def test_a_long_report_that_nobody_reads(run_launcher: RunLauncher) -> None:
     """A launcher that exits is not kept by a rank in the middle of its report, and shows it."""
     launcher = run_launcher(NEVER_JOINED)

@@ -8,11 +8,11 @@ import json
 import lzma
 import multiprocessing
 import re
-import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import pytest
@@ -75,10 +75,11 @@ def leave(run_launcher: Callable[..., subprocess.Popen[str]]) -> Leave:
         *,
         full_exit: bool = False,
         prefix: tuple[str, ...] = (),
+        env: Mapping[str, str] = MappingProxyType({}),
     ) -> list[End]:
         # Unless it is empty, the variable would flush all that is printed at once.
-        prefix = ("env", "PYTHONUNBUFFERED=", *prefix)
-        launcher = run_launcher(LAUNCHER, name, full_exit, *ways, prefix=prefix)
+        env = {"PYTHONUNBUFFERED": "", **env}
+        launcher = run_launcher(LAUNCHER, name, full_exit, *ways, prefix=prefix, env=env)
         out, err = launcher.communicate(timeout=probes.SECONDS)
         assert launcher.returncode == 0, err
         *errs, _ = re.split(MARK, err)
@@ -150,11 +151,18 @@ def test_streams_of_the_user(leave: Leave) -> None:
 FATAL = {
     "leaves_in_a_handler": (3, "process 0 terminated with exit code 3"),
     "leaves_in_a_handler_with_0": (0, "process 0 terminated with exit code 0"),
-    "dies_in_a_handler": (-signal.SIGKILL, "process 0 terminated with signal SIGKILL"),
+    "dies_in_a_handler": (-9, "process 0 terminated with signal SIGKILL"),
 }
 
 
-@pytest.mark.parametrize("name", FATAL)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "leaves_in_a_handler",
+        "leaves_in_a_handler_with_0",
+        pytest.param("dies_in_a_handler", marks=pytest.mark.posix("SIGKILL")),
+    ],
+)
 def test_a_death_on_the_way_out(name: str, leave: Leave) -> None:
     """A rank that ends in an exit handler has failed, even with exit code 0."""
     code, message = FATAL[name]
@@ -211,7 +219,7 @@ def test_full_exit(name: str, leave: Leave) -> None:
 @pytest.mark.parametrize(("value", "taken_apart"), [("1", True), ("0", False), ("", False)])
 def test_full_exit_by_the_environment(value: str, taken_apart: bool, leave: Leave) -> None:
     """FLAMESPAWN_FULL_EXIT=1 does the same for all processes of flamespawn."""
-    ends = leave("keeps_an_object", OURS, prefix=(f"FLAMESPAWN_FULL_EXIT={value}",))
+    ends = leave("keeps_an_object", OURS, env={"FLAMESPAWN_FULL_EXIT": value})
 
     assert ends == [End(["fn", "deleted"] if taken_apart else ["fn"], "")] * 2
 
@@ -247,6 +255,7 @@ def test_files_that_are_left_open(way: str, tmp_path: Path) -> None:
     assert set(contents.values()) == {b"content"}
 
 
+@pytest.mark.posix("pipes whose size is known")
 def test_a_thread_that_is_stuck(leave: Leave) -> None:
     """A daemon thread in the middle of writing to a pipe does not keep a rank from ending."""
     assert leave("is_stuck_in_a_pipe") == [End(["fn"], "")] * 3
@@ -256,6 +265,7 @@ TO_FULL_DEVICE = ("sh", "-c", 'exec "$@" >/dev/full', "sh")
 
 
 @pytest.mark.parametrize("full_exit", [False, True])
+@pytest.mark.posix("/dev/full")
 def test_output_that_cannot_be_written(full_exit: bool, leave: Leave) -> None:
     """A stdout that cannot be flushed makes the process fail; a rank reports it."""
     *others, rank = leave("prints", full_exit=full_exit, prefix=TO_FULL_DEVICE)

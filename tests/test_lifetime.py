@@ -79,6 +79,7 @@ def test_a_launcher_that_exits_without_joining(
     assert alive(pids_of(out)) == []
 
 
+@pytest.mark.posix("a SIGTERM that can be caught")
 def test_the_grace_period_at_the_exit(run_launcher: RunLauncher) -> None:
     """Ranks that ignore SIGTERM are killed, and contexts do not wait for one another."""
     launcher = run_launcher(NOT_JOINED, "handles", "spawn", "not daemonic", "ignore_sigterm", "3")
@@ -94,6 +95,7 @@ def test_the_grace_period_at_the_exit(run_launcher: RunLauncher) -> None:
     assert alive(pids) == []
 
 
+@pytest.mark.posix("/proc")
 def test_an_interrupt_at_the_exit(run_launcher: RunLauncher) -> None:
     """A Ctrl-C while a launcher that exits waits for its ranks kills them at once."""
     launcher = run_launcher(NOT_JOINED, "handles", "fork", "not daemonic", "ignore_sigterm", "600")
@@ -159,6 +161,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.posix("seccomp")
 def test_a_rank_that_cannot_be_ended_does_not_keep_the_launcher(run_launcher: RunLauncher) -> None:
     """What could not be ended at the exit is abandoned, and not waited for without limit."""
     launcher = run_launcher(STUCK, conftest.HERE)
@@ -283,6 +286,7 @@ def test_a_context_that_was_made_by_hand_leaves_processes_to_their_owner() -> No
 # -------------------------------------------------------------------------------- forked processes
 
 
+@pytest.mark.posix("fork")
 def test_a_forked_process_does_not_touch_the_ranks() -> None:
     """In a plain fork of the launcher, dropping the context and exiting leave the ranks alone."""
     context = running_context()
@@ -328,6 +332,7 @@ def join_until_killed(context: flamespawn.ProcessContext) -> None:
         context.join()
 
 
+@pytest.mark.posix("fork")
 def test_a_fork_while_another_thread_joins() -> None:
     """A process that is forked in the middle of a join is as well off as any other."""
     context = running_context()

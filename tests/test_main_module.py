@@ -284,6 +284,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.posix("scripts as programs")
 def test_a_frozen_program(tmp_path: Path, run_command: RunCommand) -> None:
     """A program with its interpreter built in starts itself, as multiprocessing has it."""
     program = tmp_path / "program"
@@ -402,6 +403,7 @@ if __name__ == "__main__":
         ("flamespawn.get_context().Process(target=print).start()", "args"),
     ],
 )
+@pytest.mark.posix("fork")
 def test_a_module_that_spawns_when_it_is_unpickled(
     call: str, where: str, tmp_path: Path, run_launcher: RunCommand
 ) -> None:

@@ -23,6 +23,7 @@ import pytest
 
 import conftest
 import flamespawn
+import jobs
 import mp_jobs
 from flamespawn import _launch, _multiprocessing
 
@@ -139,18 +140,23 @@ def test_a_process_that_is_not_started(either: Any) -> None:
     process.close()
 
 
+# What the system keeps of an exit code that is too large, and what it calls an abort.
+ALL_ONES, TOO_LARGE, ABORT = (
+    (0xFFFF_FFFF, 256, 3) if conftest.ON_WINDOWS else (255, 0, -signal.SIGABRT)
+)
+
 EXITS: list[tuple[Callable[..., object], tuple[object, ...], int, str]] = [
     (mp_jobs.nothing, (), 0, ""),
     (sys.exit, (None,), 0, ""),
     (sys.exit, (3,), 3, ""),
     (sys.exit, (True,), 1, ""),
-    (sys.exit, (-1,), 255, ""),
-    (sys.exit, (256,), 0, ""),
-    (sys.exit, (2**70,), 255, ""),
+    (sys.exit, (-1,), ALL_ONES, ""),
+    (sys.exit, (256,), TOO_LARGE, ""),
+    (sys.exit, (2**70,), ALL_ONES, ""),
     (sys.exit, ("said",), 1, "said\n"),
     (sys.exit, (1.5,), 1, "1.5\n"),
     (os._exit, (7,), 7, ""),
-    (os.abort, (), -signal.SIGABRT, ""),
+    (os.abort, (), ABORT, ""),
     (mp_jobs.fail, (), 1, "ValueError: no data\n"),
     (mp_jobs.raise_at_exit, (), 0, "ValueError: no data\n"),
     (mp_jobs.nothing, (mp_jobs.Broken(),), 1, "ValueError: no data\n"),
@@ -162,11 +168,13 @@ def test_exit_codes(either: Any, target: Any, args: Any, code: int, said: str, c
     """However a process ends, exit code and last words are those of the standard library."""
     assert run(either, target, *args) == code
 
-    assert capfd.readouterr().err[-len(said) or sys.maxsize :] == said
+    err = capfd.readouterr().err.replace("\r\n", "\n")
+    assert err[-len(said) or sys.maxsize :] == said
 
 
 @pytest.mark.parametrize(
-    ("method", "code"), [("terminate", -signal.SIGTERM), ("kill", -signal.SIGKILL)]
+    ("method", "code"),
+    [("terminate", -signal.SIGTERM), ("kill", -(jobs.SIGKILL or signal.SIGTERM))],
 )
 def test_stopping(either: Any, pipe: Any, method: str, code: int) -> None:
     """A process can be terminated and killed, also twice, and its exit code says by what."""
@@ -203,6 +211,7 @@ def test_a_sentinel_is_ready_when_the_process_has_ended(either_way: Any, pipe: A
         assert process.exitcode == 0
 
 
+@pytest.mark.posix("fork")
 def test_a_process_of_somebody_else(either: Any, pipe: Any) -> None:
     """A forked copy of the launcher may not ask the object, and does not disturb its owner's."""
     here, there = pipe
@@ -226,6 +235,7 @@ def test_a_process_of_somebody_else(either: Any, pipe: Any) -> None:
     assert process.exitcode == 5
 
 
+@pytest.mark.posix("fork")
 def test_join_does_not_wait_for_forks(either_way: Any, pipe: Any) -> None:
     """A process has ended when it has, even if a fork of it lives on with its descriptors."""
     here, there = pipe
@@ -247,6 +257,7 @@ def test_join_does_not_wait_for_forks(either_way: Any, pipe: Any) -> None:
     assert (process.exitcode, process.is_alive()) == (0, False)
 
 
+@pytest.mark.posix("/proc")
 def test_a_subclass_with_run(pipe: Any) -> None:
     """A subclass of our Process runs its `run` in the process, with the attributes it was given."""
     here, there = pipe
@@ -313,6 +324,7 @@ def test_threads_that_start_processes(ours: Any, mechanism: str) -> None:
 
 
 @pytest.mark.parametrize("whom", ["it", "anybody"])
+@pytest.mark.posix("waitpid")
 def test_a_process_that_somebody_else_reaps(ours: Any, mechanism: str, whom: str) -> None:
     """A process whose exit status is gone has ended, with a code that is not taken for success."""
     process = ours.Process(target=mp_jobs.nothing)
@@ -328,6 +340,7 @@ def test_a_process_that_somebody_else_reaps(ours: Any, mechanism: str, whom: str
     process.close()
 
 
+@pytest.mark.posix("SIGCHLD")
 def test_with_sigchld_ignored(ours: Any, mechanism: str) -> None:
     """Where the kernel throws exit statuses away, a process still ends for everybody who asks."""
     previous = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
@@ -345,6 +358,7 @@ def test_with_sigchld_ignored(ours: Any, mechanism: str) -> None:
     assert [process.exitcode for process in processes] == [255, 255]
 
 
+@pytest.mark.posix("SIGALRM")
 def test_a_signal_handler_that_raises_in_join(either_way: Any, pipe: Any) -> None:
     """An exception of a signal handler gets out of join, and the process can be joined again."""
 

@@ -21,6 +21,7 @@ def process_set() -> Iterator[_native.ProcSet]:
     opened.close()
 
 
+@pytest.mark.posix("the system's words")
 def test_errors_name_the_failed_call(process_set: _native.ProcSet) -> None:
     """An OSError carries the system's code and the name of the call."""
     with pytest.raises(OSError, match="epoll_ctl: Bad file descriptor") as caught:
@@ -30,12 +31,14 @@ def test_errors_name_the_failed_call(process_set: _native.ProcSet) -> None:
 
 
 @pytest.mark.parametrize("pid", [0, -1, 1 << 40])
+@pytest.mark.posix("the system's words")
 def test_impossible_pids(process_set: _native.ProcSet, pid: int) -> None:
     """What cannot be a pid is refused."""
     with pytest.raises(OSError, match="procset_add: Invalid argument"):
         process_set.add(pid)
 
 
+@pytest.mark.posix("the system's words")
 def test_members_that_do_not_exist(process_set: _native.ProcSet) -> None:
     """An index without a member is an error of every call."""
     for call in (
@@ -98,6 +101,7 @@ def test_a_wait_that_is_in_progress(process_set: _native.ProcSet) -> None:
     assert events == [[(_native.WOKEN, 0, None)]]
 
 
+@pytest.mark.posix("pipes of os.pipe")
 def test_reading_appends(process_set: _native.ProcSet) -> None:
     """read() appends to the buffer: bytes, zero at the end, None when there is nothing yet."""
     read_end, write_end = os.pipe()
@@ -119,6 +123,7 @@ def test_reading_appends(process_set: _native.ProcSet) -> None:
         os.close(fd)
 
 
+@pytest.mark.posix("select")
 def test_the_wait_can_be_watched(process_set: _native.ProcSet) -> None:
     """fileno() is readable while wait would return at once."""
     import select

@@ -120,6 +120,7 @@ def test_what_a_rank_keeps(kind: str) -> None:
 
 
 @pytest.mark.parametrize("join", [True, False])
+@pytest.mark.posix("a mapped file keeps its name on Windows")
 def test_the_launcher_gives_the_payload_back(join: bool) -> None:
     """Once the ranks have been started, the launcher has nothing of the payload."""
     data = bytearray(LARGE)
@@ -172,6 +173,7 @@ def test_launch_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     assert caught.value.filename == "/nonexistent/python"
 
 
+@pytest.mark.posix("RLIMIT_FSIZE")
 def test_no_room(run_launcher: Callable[..., Any]) -> None:
     """When the payload does not fit, the error of the system is raised and all is given back."""
     launcher = run_launcher(NO_ROOM)

@@ -232,6 +232,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.posix("fork")
 def test_an_interrupt_just_after_a_fork(run_launcher: RunLauncher) -> None:
     """A Ctrl-C between the birth of a rank and the note of its pid leaves no rank behind."""
     # Some come where Python can only print them, such as in a `__del__`.

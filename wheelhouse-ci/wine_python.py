@@ -13,7 +13,6 @@ wine, wine64 and gcc-mingw-w64-x86-64.
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -30,8 +29,6 @@ PACKAGES = ("pytest>=8", "psutil>=6", "markdown-it-py>=3", "colorama")
 # DLLs that belong to extension modules; the others are the interpreter's.
 OF_MODULES = ("libcrypto", "libffi", "libssl", "sqlite3", "tcl", "tk")
 LEFT_OUT = ("__pycache__", "config-*", "idlelib", "lib-dynload", "site-packages", "test", "tests")
-# A program that crashes would wait for a debugger.
-NO_DEBUGGER = r"HKLM\Software\Microsoft\Windows NT\CurrentVersion\AeDebug"
 
 
 def run(*command: object, **options: object) -> None:
@@ -83,21 +80,6 @@ def add_library(version: str, home: Path, stdlib: Path) -> None:
     pip("install", "--no-compile", *for_windows(version), "--target", packages, *PACKAGES)
 
 
-def make_prefix(prefix: Path) -> None:
-    """Let Wine make its folder, which takes it a while."""
-    environment = os.environ | {
-        "WINEPREFIX": str(prefix),
-        "WINEDEBUG": "-all",
-        # No questions about what a browser would need.
-        "WINEDLLOVERRIDES": "mscoree,mshtml=",
-    }
-    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "env": environment}
-    run("wine", "wineboot", "--init", stderr=subprocess.DEVNULL, **quiet)
-    for value, data in (("Debugger", "false"), ("Auto", "0")):
-        add = ("reg", "add", NO_DEBUGGER, "/v", value, "/d", data, "/f")
-        run("wine", *add, stderr=subprocess.DEVNULL, **quiet)
-
-
 def main() -> None:
     version, stdlib = sys.argv[1], Path(sys.argv[2])
     home = BUILD / version
@@ -110,11 +92,6 @@ def main() -> None:
             add_programs(version, made, scratch)
             add_library(version, made, stdlib)
             made.rename(home)
-    if not (BUILD / "prefix").exists():
-        made = BUILD / "prefix.new"
-        shutil.rmtree(made, ignore_errors=True)
-        make_prefix(made)
-        made.rename(BUILD / "prefix")
     print(home / "python.exe")
 
 

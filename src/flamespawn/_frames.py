@@ -15,7 +15,7 @@ HEADER_SIZE = 32
 
 STARTED, DONE, EXITING, FAILED, RETURNED = range(5)
 
-CODE_SIZE = 4
+CODE_SIZE = 8
 LENGTH_SIZE = 8
 
 # A text that is longer is cut in the middle, and an exception whose pickle is longer is left out.

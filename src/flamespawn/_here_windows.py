@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import msvcrt
 import os
+import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,7 +17,10 @@ if TYPE_CHECKING:
 
 def exit_code(number: int) -> int:
     """Return what the system keeps of the argument of `sys.exit`."""
-    return number & 0xFFFF_FFFF if -(1 << 31) <= number < 1 << 31 else 0xFFFF_FFFF
+    # What had no place in 32 bits was an error before gh-125842; now its low bits are taken.
+    was_error = sys.version_info < (3, 12, 8) or sys.version_info[:3] == (3, 13, 0)
+    limit = 1 << (31 if was_error else 63)
+    return number & 0xFFFF_FFFF if -limit <= number < limit else 0xFFFF_FFFF
 
 
 def report_fd(handle: int) -> int:

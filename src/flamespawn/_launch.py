@@ -23,8 +23,8 @@ from flamespawn._platform import (
     features,
     handle_of,
     here,
-    job,
     name_limit,
+    own_job,
     tracker_fd,
 )
 from flamespawn._teardown import REAP_TIME
@@ -158,7 +158,7 @@ class Launch:
                 [signal.SIGINT],
                 self._started,
                 environment=environment(),
-                job=job(),
+                job=own_job(),
             )
         except OSError as error:
             if (error.strerror or "").startswith(("execve", "CreateProcess")):

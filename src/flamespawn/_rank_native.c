@@ -16,10 +16,11 @@
 static PyObject *
 leave(PyObject *module, PyObject *argument)
 {
-    long code = PyLong_AsLong(argument);
+    // All 32 bits that Windows keeps.
+    unsigned long code = PyLong_AsUnsignedLongMask(argument);
 
     (void) module;
-    if (code == -1 && PyErr_Occurred()) {
+    if (code == (unsigned long) -1 && PyErr_Occurred()) {
         return NULL;
     }
     procset_leave((int) code);

@@ -82,7 +82,7 @@ def handle_of(fd: int) -> int:
     return fd
 
 
-def job() -> _native.Fd | None:
+def own_job() -> _native.Fd | None:
     """Return None: no job holds what a process has started."""
     return None
 

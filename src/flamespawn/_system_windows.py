@@ -115,7 +115,7 @@ class Wakeup:
 
 
 @functools.cache
-def job() -> _native.Fd | None:
+def own_job() -> _native.Fd | None:
     """
     Return the job of all processes that this one starts, which ends them when this one ends.
 

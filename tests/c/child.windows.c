@@ -180,8 +180,10 @@ child_start(unsigned code)
     CHECK(SetHandleInformation(write_end, HANDLE_FLAG_INHERIT, 0));
     snprintf(line, sizeof(line), "\"%s\" exit %llu %u", own_path(),
              (unsigned long long) (uintptr_t) read_end, code);
-    CHECK(CreateProcessA(NULL, line, NULL, NULL, TRUE, 0, NULL, NULL, &startup,
-                         &created));
+    if (!CreateProcessA(NULL, line, NULL, NULL, TRUE, 0, NULL, NULL, &startup,
+                        &created)) {
+        CHECK_INT(GetLastError(), ==, 0);
+    }
     CHECK(CloseHandle(read_end));
     CHECK(CloseHandle(created.hThread));
     return (test_child) {.pid = created.dwProcessId,

@@ -239,7 +239,7 @@ test_all_or_nothing(void)
     }
     add_program(launch, "set", 0, (const char *const[]) {"\xFF", NULL});
     r = procset_launch_start(launch);
-    CHECK_INT(procset_error_kind(r), ==, PROCSET_KIND_INVALID);
+    CHECK_INT(procset_error_code(r), ==, ERROR_INVALID_PARAMETER);
     CHECK(CloseHandle((HANDLE) write_end));
     CHECK_INT(read_all(read_end, buffer, sizeof(buffer)), <=, 2);
     CHECK(CloseHandle((HANDLE) read_end));
