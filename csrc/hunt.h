@@ -40,6 +40,9 @@ typedef struct {
     // All processes of the last snapshot.
     procset__listed *listed;
     size_t listed_count;
+    // Closed while /proc is read, so that there is a descriptor for that when
+    // this process has no other left.
+    procset_handle spare[2];
     // Some process was ending or becoming a program when it was looked at.
     bool unsettled;
 } procset__hunt;

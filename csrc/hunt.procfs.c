@@ -74,6 +74,23 @@ reserve(size_t size)
     return memory == MAP_FAILED ? NULL : memory;
 }
 
+static void
+let_go_of_spares(procset__hunt *hunt)
+{
+    for (size_t i = 0; i < 2; i++) {
+        hunt->spare[i] = procset__handle_close(hunt->spare[i]);
+    }
+}
+
+// Where there are none, the next reading may do without.
+static void
+take_spares(procset__hunt *hunt)
+{
+    for (size_t i = 0; i < 2; i++) {
+        hunt->spare[i] = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    }
+}
+
 int
 procset__hunt_open(procset__hunt *hunt)
 {
@@ -82,15 +99,22 @@ procset__hunt_open(procset__hunt *hunt)
     if (hunt->found == NULL || hunt->listed == NULL) {
         int r = procset__error_last(PROCSET__CALL_MMAP);
 
+        hunt->spare[0] = hunt->spare[1] = PROCSET_HANDLE_INVALID;
         procset__hunt_done(hunt);
         return r;
     }
+    take_spares(hunt);
     return 0;
 }
 
 void
 procset__hunt_done(procset__hunt *hunt)
 {
+    if (hunt->found == NULL || hunt->listed == NULL) {
+        // It was not opened, or not quite.
+        hunt->spare[0] = hunt->spare[1] = PROCSET_HANDLE_INVALID;
+    }
+    let_go_of_spares(hunt);
     for (size_t i = 0; i < hunt->found_count; i++) {
         (void) procset__handle_close(hunt->found[i].handle);
     }
@@ -417,14 +441,18 @@ int
 procset__hunt_snapshot(procset__hunt *hunt)
 {
     char buffer[PIECE] __attribute__((aligned(8)));
-    int folder = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     int r = 0;
     long size;
+    int folder;
 
     hunt->listed_count = 0;
     hunt->unsettled = false;
+    let_go_of_spares(hunt);
+    folder = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (folder < 0) {
-        return procset__error_last(PROCSET__CALL_OPEN);
+        r = procset__error_last(PROCSET__CALL_OPEN);
+        take_spares(hunt);
+        return r;
     }
     while ((size = syscall(SYS_getdents64, folder, buffer, sizeof(buffer)))
            > 0) {
@@ -446,6 +474,7 @@ procset__hunt_snapshot(procset__hunt *hunt)
         r = procset__error_last(PROCSET__CALL_GETDENTS64);
     }
     (void) close(folder);
+    take_spares(hunt);
     return r;
 }
 

@@ -103,7 +103,8 @@ def surroundings() -> dict[str, Any]:
     os.umask(umask)
     return {
         "cwd": os.getcwd(),
-        "environ": dict(os.environ),
+        # Only ranks have a mark.
+        "environ": {name: os.environ[name] for name in os.environ if name != "FLAMESPAWN_JOB"},
         "umask": umask,
         "stdin": [sys.stdin.read(), os.readlink(f"/proc/self/fd/{sys.stdin.fileno()}")],
         "niceness": os.nice(0),

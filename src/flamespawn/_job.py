@@ -33,11 +33,13 @@ class Job:
     Attributes:
         name: what the marks of its ranks have in common, and no other job of this host.
         left: how many processes that ranks have started could not be ended, and the pid of one.
+        problem: why processes could not be looked for, or None.
     """
 
     def __init__(self) -> None:
         self.name = os.urandom(16).hex()
         self.left = (0, 0)
+        self.problem: OSError | None = None
         # Nobody else refers to the pipe where ranks are started by `multiprocessing`.
         self.pipe: LauncherPipe | None = None
         self._tree: _native.Tree | None = None
@@ -56,7 +58,13 @@ class Job:
         """Remember what ranks that run have started, while their parents can still be asked."""
         alive = [member for member in members if not member.ended]
         if self._tree is not None and alive:
-            self._tree.look([member.pid for member in alive], [member.index for member in alive])
+            try:
+                self._tree.look(
+                    [member.pid for member in alive], [member.index for member in alive]
+                )
+            except OSError as error:
+                # The ranks are to be stopped all the same.
+                self.problem = error
 
     def end(self, ranks: list[int], deadline: Deadline = None) -> bool:
         """
@@ -75,11 +83,17 @@ class Job:
             return True
         if self._limit is None:
             self._limit = after(REAP_TIME)
-        self.left = self._tree.end(ranks, earlier(deadline, self._limit))
+        try:
+            self.left = self._tree.end(ranks, earlier(deadline, self._limit))
+        except OSError as error:
+            self.problem = error
+            return True
         return self.left[0] == 0 or has_passed(self._limit) or not has_passed(deadline)
 
     def describe_left(self) -> str | None:
         """Return one sentence on what could not be ended, or None."""
+        if self.problem is not None:
+            return f"What ranks have started could not be looked for: {self.problem}."
         number, pid = self.left
         if number == 0:
             return None

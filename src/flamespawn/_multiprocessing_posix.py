@@ -29,7 +29,6 @@ LOADED_ONCE: tuple[bytes, ...] = ()
 _LAST_STANDARD = 2
 _TRACKER_NICENESS = 19
 
-_COLLECTING_TRIES = 20
 _COLLECTING_PAUSE = 0.0005
 
 _SHORT = struct.Struct("!i")
@@ -51,16 +50,38 @@ def is_child(process: BaseProcess) -> bool:
     return getattr(process._popen, "method", "") != "forkserver"  # type: ignore[attr-defined]
 
 
+class _Patience:
+    """
+    How long to wait for another thread: on a busy machine it may have to wait as long for the GIL.
+
+    Half as long after each time in vain, so that many processes that somebody else has collected
+    do not add up; as long as at first after a success.
+    """
+
+    LONGEST = 0.25
+    SHORTEST = 0.01
+
+    def __init__(self) -> None:
+        self._seconds = self.LONGEST
+
+    def wait(self, popen: _Popen) -> None:
+        end = time.monotonic() + self._seconds
+        while popen.returncode is None and time.monotonic() < end:
+            # Another thread may be on its way out of waitpid() with the status in its hands. It
+            # has nothing to signal to us; all it needs is the GIL.
+            time.sleep(_COLLECTING_PAUSE)
+        in_vain = popen.returncode is None
+        self._seconds = max(self._seconds / 2, self.SHORTEST) if in_vain else self.LONGEST
+
+
+_patience = _Patience()
+
+
 def wait_for_exit_code(popen: _Popen) -> int | None:
     """Return the exit code that another thread of this process may just have collected, or None."""
     # Where SIGCHLD is ignored, the kernel has thrown the status away.
-    kept = signal.getsignal(signal.SIGCHLD) is not signal.SIG_IGN
-    for _ in range(_COLLECTING_TRIES if kept else 0):
-        if popen.returncode is not None:
-            return popen.returncode
-        # Another thread may be on its way out of waitpid() with the status in its hands. It has
-        # nothing to signal to us; all it needs is the GIL.
-        time.sleep(_COLLECTING_PAUSE)
+    if signal.getsignal(signal.SIGCHLD) is not signal.SIG_IGN:
+        _patience.wait(popen)
     return popen.returncode
 
 
