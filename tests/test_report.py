@@ -129,7 +129,12 @@ def test_a_rank_that_reuses_the_descriptor_of_its_pipe(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [b"\0", b"rubbish" * 1000, b"FSR1" + b"\xff" * 200, b"FSR1\3" + b"\xff" * 100],
+    [
+        b"\0",
+        b"rubbish" * 1000,
+        _frames.MAGIC + b"\xff" * 200,
+        _frames.MAGIC + b"\3" + b"\xff" * 100,
+    ],
     ids=["short", "rubbish", "kind", "size"],
 )
 def test_rubbish_in_the_pipe(data: bytes) -> None:

@@ -27,6 +27,7 @@ from flamespawn._member import Member
 from flamespawn._platform import KILL, STOP, features
 from flamespawn._queues import source_of
 from flamespawn._signalling import Signalling
+from flamespawn._stacks import describe_crash, describe_stacks
 from flamespawn._teardown import DEFAULT_GRACE_PERIOD, Teardown
 from flamespawn._turn import wait_for_turn
 from flamespawn._unjoined import EndsUnjoined
@@ -289,7 +290,8 @@ class ProcessContext(EndsUnjoined):
                 if drained:
                     grace = self._grace_period if grace_period is None else grace_period
                     self._look_at_descendants()
-                    self._teardown = Teardown(self._members, grace)
+                    asks = self._failed and not self._stop_requested
+                    self._teardown = Teardown(self._members, grace, ask=asks)
                     continue
                 # What the kernel knows already may be the first failure.
                 step = 0
@@ -382,9 +384,11 @@ class ProcessContext(EndsUnjoined):
         error.fates = tuple(member.fate() for member in self._members)
         if len(error.fates) > 1:
             error.add_note(describe_fates(error.fates))
+        crash = describe_crash(error.fates[culprit.index])
         left = self.job and self.job.describe_left()
-        if left:
-            error.add_note(left)
+        for note in (crash, describe_stacks(error.fates), left):
+            if note:
+                error.add_note(note)
         return error
 
     def _check_owner(self) -> None:

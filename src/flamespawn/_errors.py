@@ -38,8 +38,12 @@ class Fate:
         done: whether it reported that its function had returned.
         user_time, system_time: seconds of CPU, of the rank and the children that it waited for.
         max_rss: largest resident set, in bytes.
+        stack: the stacks of all its threads as `faulthandler` has them, the main thread last: those
+            at its crash, or those at the moment when the launcher was about to stop it; or None.
+        answered: whether its interpreter took notice when the launcher asked for them; None if it
+            was not asked. One that did not is stuck in C code if it has a stack.
 
-    The last three are zero where somebody else has collected the exit status, be it
+    Times and size are zero where somebody else has collected the exit status, be it
     `multiprocessing` while it started the next rank by `fork`.
     """
 
@@ -56,6 +60,8 @@ class Fate:
     user_time: float = 0.0
     system_time: float = 0.0
     max_rss: int = 0
+    stack: str | None = None
+    answered: bool | None = None
 
     def describe(self) -> str:
         """Return how it ended, in words, without rank and pid."""
@@ -87,15 +93,17 @@ def _ranges(numbers: list[int]) -> str:
     return ", ".join("-".join(map(str, run)) for run in runs)
 
 
+def ranks_in_words(ranks: list[int]) -> str:
+    """Return ascending ranks in short: `ranks 0, 2-5`."""
+    return f"rank{'s' if len(ranks) > 1 else ''} {_ranges(ranks)}"
+
+
 def describe_fates(fates: tuple[Fate, ...]) -> str:
     """Return one line for each different fate, with the ranks that share it."""
     groups: dict[str, list[int]] = {}
     for fate in fates:
         groups.setdefault(fate.describe(), []).append(fate.index)
-    lines = (
-        f"  rank{'s' if len(ranks) > 1 else ''} {_ranges(ranks)}: {how}"
-        for how, ranks in groups.items()
-    )
+    lines = (f"  {ranks_in_words(ranks)}: {how}" for how, ranks in groups.items())
     return "\n".join(["How each rank ended:", *lines])
 
 
@@ -155,6 +163,11 @@ class ProcessException(Exception):
     @property
     def error_pid(self) -> int:
         return self.pid
+
+    @property
+    def stacks(self) -> dict[int, str]:
+        """The stacks of the ranks that have some; see `Fate.stack`."""
+        return {fate.index: fate.stack for fate in self.fates if fate.stack is not None}
 
     def _arguments(self) -> tuple[Any, ...]:
         return (self.msg, self.error_index, self.pid)

@@ -39,6 +39,7 @@ _MODULES = (
     here.__name__,
     "flamespawn._platform",
     "flamespawn._frames",
+    "flamespawn._stack_writer",
     "flamespawn._report_writer",
     "flamespawn._rank",
     "flamespawn._late_multiprocessing",

@@ -17,6 +17,7 @@ from flamespawn._native import ProcSet
 from flamespawn._platform import STRONGER, is_child, is_ending, job_of, signal_name
 from flamespawn._queues import ErrorSource
 from flamespawn._report import Done, Exiting, Failed
+from flamespawn._stacks import split_crash
 
 # What one read takes from a report pipe, and what is read from one rank before the others get
 # their turn.
@@ -32,7 +33,8 @@ class Member:
     Attributes:
         index: the rank.
         ended: whether its process has ended and its status has been taken over.
-        signals: the signals that the launcher has sent to it.
+        signals: the signals that the launcher has sent to it to end it.
+        is_overdue: whether it was asked for its stacks, and the time for the answer is over.
         refused: why the system refused to signal it, or None.
         failed_at: when it failed, in nanoseconds of the monotonic clock, or None. The rank's own
             time stamp where it made a report. Otherwise the last time at which it is known to have
@@ -44,11 +46,13 @@ class Member:
         "_first_signal_at",
         "_noticed_at",
         "_popen",
+        "_question",
         "_silent_after",
         "_usage",
         "ended",
         "failed_at",
         "index",
+        "is_overdue",
         "pid",
         "process",
         "refused",
@@ -69,6 +73,9 @@ class Member:
         self.ended = False
         self.signals: list[int] = []
         self.refused: str | None = None
+        # The signal by which it was asked for its stacks.
+        self._question = 0
+        self.is_overdue = False
         self._first_signal_at: int | None = None
         # When it was last known to be well, if its report pipe then ended without a proper report
         # and before it was sent any signal.
@@ -207,6 +214,9 @@ class Member:
     @property
     def was_stopped(self) -> bool:
         """Whether the launcher ended it, rather than the rank itself or somebody else."""
+        if self._question and self._exit_code == -self._question:
+            # The function has taken away what answers.
+            return True
         if self._first_signal_at is None or self._silent_after is not None or self.success:
             return False
         final = self.source.final
@@ -215,6 +225,34 @@ class Member:
         if self._exit_code is not None and self._exit_code < 0:
             return -self._exit_code in self.signals
         return True
+
+    @property
+    def can_be_asked(self) -> bool:
+        """Whether it can be asked for its stacks: what closed the pipe may be another program."""
+        source = self.source
+        return bool(source.fd >= 0 and source.started and source.started.question)
+
+    @property
+    def owes_answer(self) -> bool:
+        """Whether it was asked for its stacks and may still answer in time."""
+        if self._question == 0 or self.is_overdue or self.source.answered:
+            return False
+        return not self.ended and self.source.fd >= 0
+
+    def ask(self, process_set: ProcSet) -> None:
+        """Ask the rank for its stacks. A refusal is told when it is to be stopped."""
+        started = self.source.started
+        # Somebody else may have asked before.
+        self.source.stacks, self.source.answered = b"", False
+        try:
+            if started is not None and process_set.signal(self.index, started.question):
+                self._question = started.question
+        except OSError as error:
+            self.refused = str(error)
+
+    def expect_no_answer(self, _: ProcSet) -> None:
+        """Note that the time for an answer is over."""
+        self.is_overdue = self.owes_answer
 
     def signal(self, process_set: ProcSet, signum: int) -> None:
         """Send a signal, unless the process has ended. A refusal is told with the fate."""
@@ -237,6 +275,8 @@ class Member:
         code = self._exit_code
         final = self.source.final
         core_dumped, user_ns, system_ns, max_rss = self._usage
+        asked, crash = split_crash(self.source.stacks)
+        died = code is not None and code < 0
         return Fate(
             index=self.index,
             pid=self.pid,
@@ -251,6 +291,9 @@ class Member:
             user_time=user_ns / 1e9,
             system_time=system_ns / 1e9,
             max_rss=max_rss,
+            # A process that the rank has forked can crash as well.
+            stack=(crash if died else "") or asked or None,
+            answered=(self.source.answered or not self.is_overdue) if self._question else None,
         )
 
     # --------------------------------------------------------------------------------- exception

@@ -17,6 +17,7 @@ from flamespawn._native import Fd
 from flamespawn._platform import reader_fileno, received_object
 from flamespawn._report import (
     MAX_BODY,
+    Answered,
     CorruptReportError,
     Done,
     Failed,
@@ -24,7 +25,11 @@ from flamespawn._report import (
     Returned,
     Started,
     decode,
+    dump_end,
 )
+
+# The stacks of a hundred threads, which is where faulthandler ends, hardly ever need as much.
+_MAX_STACKS = 1 << 20
 
 
 class ErrorSource(Protocol):
@@ -35,6 +40,8 @@ class ErrorSource(Protocol):
         fd: the descriptor to read from, or -1.
         buffer: what was read and not yet understood.
         started, final: the reports that have arrived.
+        stacks: what faulthandler has written in the rank, or the latest part of it; may be reset.
+        answered: whether the rank has reported that its interpreter took notice; may be reset.
         is_leaving: whether the rank has reported, or begun to, that its function has ended.
         corrupt: why the rest cannot be understood, or None.
         must_report: whether a rank that has not reported has failed.
@@ -49,6 +56,8 @@ class ErrorSource(Protocol):
     started: Started | None
     is_leaving: bool
     final: Report | None
+    stacks: bytes
+    answered: bool
     corrupt: str | None
     must_report: bool
     clean: bool
@@ -84,10 +93,13 @@ class ReportQueue:
         self.fd = pipe.fileno()
         self._pipe = pipe
         self.clean = False
+        self._has_seen_text = False
         self.buffer = bytearray()
         self.started: Started | None = None
         self.is_leaving = False
         self.final: Report | None = None
+        self.stacks = b""
+        self.answered = False
         self.corrupt: str | None = None
         self.well_at = time.perf_counter_ns()
         self.ended_by = 0
@@ -111,7 +123,8 @@ class ReportQueue:
         position = 0
         try:
             while self.final is None:
-                decoded = decode(self.buffer, position)
+                position, is_whole = self._take_stacks(position)
+                decoded = decode(self.buffer, position) if is_whole else None
                 if decoded is None:
                     # Whoever says the same for ever is not to fill the memory with it.
                     del self.buffer[:position]
@@ -123,6 +136,8 @@ class ReportQueue:
                     self.started = report
                 elif isinstance(report, Returned):
                     self.is_leaving = True
+                elif isinstance(report, Answered):
+                    self.answered = True
                 else:
                     self.is_leaving = True
                     self.final = report
@@ -131,6 +146,21 @@ class ReportQueue:
         except CorruptReportError as error:
             self.corrupt = str(error)
         self.buffer = bytearray()
+
+    def _take_stacks(self, position: int) -> tuple[int, bool]:
+        """
+        Take the text that comes before the next frame.
+
+        Returns:
+            Where the next frame starts, and whether all of the text has come.
+        """
+        end = dump_end(self.buffer, position, is_inside=self._has_seen_text)
+        if end is not None and end > position:
+            self._has_seen_text = True
+            self.stacks = (self.stacks + self.buffer[position:end])[-_MAX_STACKS:]
+            del self.buffer[:end]
+            position = 0
+        return position, end is not None
 
     def finish(self) -> None:
         """Do nothing: all that a rank of ours says comes through the pipe."""
@@ -173,6 +203,8 @@ class ForeignQueue:
         self.started: Started | None = None
         self.is_leaving = False
         self.final: Report | None = None
+        self.stacks = b""
+        self.answered = False
         self.corrupt: str | None = None
         self.well_at = time.perf_counter_ns()
         self.ended_by = 0

@@ -65,7 +65,7 @@ def call(fn: Callable[..., object], rank: int, args: Sequence[Any], report: Repo
     A process that *fn* has forked, and that comes back here, is not the rank: it does not report.
     """
     pid = os.getpid()
-    tell(report.started)
+    tell(report.started, report.arm())
     try:
         fn(rank, *args)
     except SystemExit as error:

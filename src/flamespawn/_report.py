@@ -14,6 +14,7 @@ from flamespawn._frames import (
     CODE_SIZE,
     HEADER_SIZE,
     LENGTH_SIZE,
+    MAGIC,
     MAX_FIELD,
     unpack,
     unpack_header,
@@ -33,7 +34,13 @@ class Report:
 
 @dataclass(frozen=True, kw_only=True)
 class Started(Report):
-    """The rank is about to call its function."""
+    """
+    The rank is about to call its function.
+
+    From now on the signal *question* makes it write its stacks; there is none if that is 0.
+    """
+
+    question: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,14 +91,48 @@ class Failed(Report):
         return loaded if isinstance(loaded, BaseException) else None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Answered(Report):
+    """The main thread has come back to the interpreter, after the rank was asked for its stacks."""
+
+
 class CorruptReportError(ValueError):
     """What came through a report pipe is not a report."""
 
 
 # In the order of the numbers in `_frames`.
-_KINDS: list[type[Report]] = [Started, Done, Exiting, Failed, Returned]
+_KINDS: list[type[Report]] = [Started, Done, Exiting, Failed, Returned, Answered]
 _FAILED_FIELDS = 5
-_BODY_LIMITS = {Exiting: MAX_BODY, Failed: MAX_BODY}
+_BODY_LIMITS = {Started: CODE_SIZE, Exiting: MAX_BODY, Failed: MAX_BODY}
+
+# What faulthandler begins with.
+_DUMP_STARTS = (
+    b"Fatal Python error: ",
+    b"Current thread ",
+    b"Thread 0x",
+    b"Stack (most recent call first)",
+)
+_LONGEST_START = max(map(len, _DUMP_STARTS))
+
+
+def dump_end(buffer: bytearray, position: int, *, is_inside: bool) -> int | None:
+    """
+    Return where the text of faulthandler that starts at *position* ends, as far as it has arrived.
+
+    Args:
+        buffer: what has arrived.
+        position: where a frame may start as well; then this is returned.
+        is_inside: whether such text has been seen before, which may go on after a frame.
+
+    Returns:
+        None where too little has arrived to tell.
+    """
+    head = bytes(buffer[position : position + _LONGEST_START])
+    if not is_inside and not head.startswith(_DUMP_STARTS):
+        could_be = any(start.startswith(head) for start in _DUMP_STARTS)
+        return None if could_be else position
+    end = buffer.find(MAGIC[:1], position)
+    return end if end >= 0 else len(buffer)
 
 
 def _split_fields(body: memoryview) -> list[bytes]:
@@ -160,11 +201,13 @@ def decode(buffer: bytearray, position: int) -> tuple[Report, int] | None:
     with memoryview(buffer) as view, view[start:end] as body:
         if kind is Failed:
             return _decode_failed(body, rank, pid, time_ns), end
-        if kind is Exiting:
+        if kind is Exiting or kind is Started:
             if size < CODE_SIZE:
-                msg = "an exit code is cut off"
+                msg = "a number is cut off"
                 raise CorruptReportError(msg)
             code = unpack(body, 0, CODE_SIZE)
+            if kind is Started:
+                return Started(rank=rank, pid=pid, time_ns=time_ns, question=code), end
             message = bytes(body[CODE_SIZE:]).decode(errors="replace")
             return Exiting(rank=rank, pid=pid, time_ns=time_ns, code=code, message=message), end
     return kind(rank=rank, pid=pid, time_ns=time_ns), end

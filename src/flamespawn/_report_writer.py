@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 import time
 
+from flamespawn import _stack_writer
 from flamespawn._frames import (
+    ANSWERED,
     CODE_SIZE,
     DONE,
     EXITING,
@@ -24,6 +26,9 @@ from flamespawn._frames import (
 from flamespawn._platform import here
 
 _SMALL = 4096
+
+# After one of these nothing follows.
+_FINAL = (DONE, EXITING, FAILED)
 
 
 def _encode(text: str) -> bytes:
@@ -85,8 +90,9 @@ class ReportWriter:
         self._rank = rank
         self._pipe = os.fstat(fd)
 
-    def started(self) -> None:
-        self._send(STARTED)
+    def started(self, question: int = 0) -> None:
+        """Say so, and by which signal this rank can be asked for its stacks; 0 for none."""
+        self._send(STARTED, pack(question, CODE_SIZE))
 
     def returned(self) -> None:
         self._send(RETURNED)
@@ -104,7 +110,17 @@ class ReportWriter:
         lengths = (pack(len(field), LENGTH_SIZE) for field in fields)
         self._send(FAILED, *(part for pair in zip(lengths, fields) for part in pair))
 
+    def arm(self) -> int:
+        """Have stacks written into the pipe; return the signal by which to ask, or 0."""
+        return _stack_writer.arm(self._fd, self.answered)
+
+    def answered(self) -> None:
+        """Say that the main thread has come back to the interpreter."""
+        self._send(ANSWERED)
+
     def _send(self, kind: int, *parts: bytes) -> None:
+        if kind in _FINAL:
+            _stack_writer.disarm()
         if not os.path.samestat(os.fstat(self._fd), self._pipe):
             # The function has closed the pipe and opened something of its own in its place.
             import errno
