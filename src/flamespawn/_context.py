@@ -24,6 +24,7 @@ from flamespawn._forward import Forwarder, Preemption, check_signals
 from flamespawn._job import Job
 from flamespawn._lifetime import call_after_fork
 from flamespawn._member import Member
+from flamespawn._memory import MemoryWatch
 from flamespawn._platform import KILL, STOP, features
 from flamespawn._queues import source_of
 from flamespawn._signalling import Signalling
@@ -116,6 +117,7 @@ class ProcessContext(EndsUnjoined):
         self._well_at = self._waited_at = 0
         # Events may have been taken from the set without having been acted on.
         self._catch_up = False
+        self._memory = MemoryWatch()
         self._set = _native.ProcSet(features())
         self._signalling = Signalling(self._set, self._members)
         call_after_fork(self, ProcessContext._abandon)
@@ -361,6 +363,7 @@ class ProcessContext(EndsUnjoined):
         """Store the outcome and let go of everything that the system lent."""
         for member in self._members:
             member.finish(self._set)
+        self._memory.find_killed(self._members)
         self._culprit = self._find_failure()
         self._forwarder.release()
         self._finished = True

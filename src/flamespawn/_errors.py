@@ -19,6 +19,26 @@ __all__ = [
 ]
 
 
+# What a process brings upon itself. Somebody else can send these signals too, but does not.
+_OWN_SIGNALS = frozenset(
+    {
+        "SIGABRT",
+        "SIGALRM",
+        "SIGBUS",
+        "SIGFPE",
+        "SIGILL",
+        "SIGPIPE",
+        "SIGPROF",
+        "SIGSEGV",
+        "SIGSYS",
+        "SIGTRAP",
+        "SIGVTALRM",
+        "SIGXCPU",
+        "SIGXFSZ",
+    }
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Fate:
     """
@@ -36,6 +56,13 @@ class Fate:
         refused: why the system refused to signal it, or None.
         stopped: whether the launcher had told it to stop by then.
         done: whether it reported that its function had returned.
+        out_of_memory: whether it was likely killed by the system because memory was short: by a
+            SIGKILL that the launcher has not sent, while the count of such kills in the launcher's
+            control group went up (Linux).
+        run_time: seconds from its start, or from the making of a context by hand, to its end; None
+            if it has not ended.
+        failed_after: seconds from there to its failure, None for none. A rank that made no report
+            counts from when it was last known to be well.
         user_time, system_time: seconds of CPU, of the rank and the children that it waited for.
         max_rss: largest resident set, in bytes.
         stack: the stacks of all its threads as `faulthandler` has them, the main thread last: those
@@ -57,11 +84,42 @@ class Fate:
     refused: str | None = None
     stopped: bool = False
     done: bool = False
+    out_of_memory: bool = False
+    run_time: float | None = None
+    failed_after: float | None = None
     user_time: float = 0.0
     system_time: float = 0.0
     max_rss: int = 0
     stack: str | None = None
     answered: bool | None = None
+
+    @property
+    def state(self) -> str:
+        """Its end as a word: done, raised, exited, killed, unknown or abandoned."""
+        if not self.ended:
+            return "abandoned"
+        if self.error is not None:
+            return "raised"
+        if self.signal_name is not None:
+            return "killed"
+        if self.done and not self.exit_code:
+            return "done"
+        return "unknown" if self.exit_code is None else "exited"
+
+    @property
+    def ended_by(self) -> str | None:
+        """
+        Who ended it: itself, launcher or other; None if that is unknown, or it has not ended.
+
+        A crash is its own doing. A signal that the launcher has not sent is another's, although a
+        process can also send one to itself.
+        """
+        if self.state in {"abandoned", "unknown"}:
+            return None
+        if self.stopped:
+            return "launcher"
+        killed = self.signal_name is not None and self.error is None
+        return "other" if killed and self.signal_name not in _OWN_SIGNALS else "itself"
 
     def describe(self) -> str:
         """Return how it ended, in words, without rank and pid."""
@@ -73,6 +131,7 @@ class Fate:
         elif self.signal_name is not None:
             how = f"ended by signal {self.signal_name}"
             how += ", core dumped" if self.core_dumped else ""
+            how += ", likely because memory was short" if self.out_of_memory else ""
         elif self.exit_code is None:
             how = "done" if self.done else "ended, reaped elsewhere, exit status unknown"
         elif self.exit_code == 0:

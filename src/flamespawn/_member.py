@@ -14,7 +14,7 @@ from flamespawn._errors import (
     ProcessRaisedException,
 )
 from flamespawn._native import ProcSet
-from flamespawn._platform import STRONGER, is_child, is_ending, job_of, signal_name
+from flamespawn._platform import KILL, STRONGER, is_child, is_ending, job_of, signal_name
 from flamespawn._queues import ErrorSource
 from flamespawn._report import Done, Exiting, Failed
 from flamespawn._stacks import split_crash
@@ -34,6 +34,7 @@ class Member:
         index: the rank.
         ended: whether its process has ended and its status has been taken over.
         signals: the signals that the launcher has sent to it to end it.
+        out_of_memory: whether the system has likely killed it because memory was short.
         is_overdue: whether it was asked for its stacks, and the time for the answer is over.
         refused: why the system refused to signal it, or None.
         failed_at: when it failed, in nanoseconds of the monotonic clock, or None. The rank's own
@@ -42,6 +43,7 @@ class Member:
     """
 
     __slots__ = (
+        "_ended_at",
         "_exit_code",
         "_first_signal_at",
         "_noticed_at",
@@ -53,6 +55,7 @@ class Member:
         "failed_at",
         "index",
         "is_overdue",
+        "out_of_memory",
         "pid",
         "process",
         "refused",
@@ -84,6 +87,8 @@ class Member:
         # Puts those in order that were last known to be well at the same time.
         self._noticed_at = source.ended_by
         self._exit_code: int | None = None
+        self._ended_at: int | None = None
+        self.out_of_memory = False
         self._popen = _multiprocessing.popen_of(process)
         self._usage = (False, 0, 0, 0)
 
@@ -156,6 +161,8 @@ class Member:
         else:
             popen.returncode = exit_code
         self._exit_code = exit_code
+        if self._ended_at is None:
+            self._ended_at = time.perf_counter_ns()
         if exit_code != 0 or not source.clean:
             self.note_failure(well_at, ended=True)
         self.ended = True
@@ -227,6 +234,11 @@ class Member:
         return True
 
     @property
+    def was_killed_by_others(self) -> bool:
+        """Whether it has ended by a SIGKILL that the launcher has not sent."""
+        return self._exit_code == -KILL and not self.was_stopped
+
+    @property
     def can_be_asked(self) -> bool:
         """Whether it can be asked for its stacks: what closed the pipe may be another program."""
         source = self.source
@@ -288,6 +300,9 @@ class Member:
             refused=self.refused,
             stopped=self.was_stopped,
             done=isinstance(final, Done),
+            out_of_memory=self.out_of_memory,
+            run_time=self._seconds_until(self._ended_at),
+            failed_after=self._seconds_until(None if self.success else self.failed_at),
             user_time=user_ns / 1e9,
             system_time=system_ns / 1e9,
             max_rss=max_rss,
@@ -295,6 +310,9 @@ class Member:
             stack=(crash if died else "") or asked or None,
             answered=(self.source.answered or not self.is_overdue) if self._question else None,
         )
+
+    def _seconds_until(self, when: int | None) -> float | None:
+        return None if when is None else max(when - self.source.started_at, 0) / 1e9
 
     # --------------------------------------------------------------------------------- exception
 
@@ -334,6 +352,8 @@ class Member:
         source = self.source
         if isinstance(source.final, Exiting) and source.final.message:
             yield f"Rank {self.index} exited with the message: {source.final.message}"
+        if self.out_of_memory:
+            yield f"Rank {self.index} was likely killed because memory was short."
         if source.corrupt is not None:
             yield f"What rank {self.index} reported could not be read: {source.corrupt}."
         elif source.must_report and source.started is None:

@@ -39,6 +39,7 @@ class ErrorSource(Protocol):
     Attributes:
         fd: the descriptor to read from, or -1.
         buffer: what was read and not yet understood.
+        started_at: when the start of the rank began, or when the context was made by hand.
         started, final: the reports that have arrived.
         stacks: what faulthandler has written in the rank, or the latest part of it; may be reset.
         answered: whether the rank has reported that its interpreter took notice; may be reset.
@@ -53,6 +54,7 @@ class ErrorSource(Protocol):
 
     fd: int
     buffer: bytearray
+    started_at: int
     started: Started | None
     is_leaving: bool
     final: Report | None
@@ -95,6 +97,7 @@ class ReportQueue:
         self.clean = False
         self._has_seen_text = False
         self.buffer = bytearray()
+        self.started_at = time.perf_counter_ns()
         self.started: Started | None = None
         self.is_leaving = False
         self.final: Report | None = None
@@ -129,7 +132,7 @@ class ReportQueue:
                     # Whoever says the same for ever is not to fill the memory with it.
                     del self.buffer[:position]
                     # Only what a rank says in the end is too long for one write.
-                    self.is_leaving = self.is_leaving or bool(self.buffer)
+                    self.is_leaving = self.is_leaving or (is_whole and bool(self.buffer))
                     return
                 report, end = decoded
                 if isinstance(report, Started):
@@ -200,6 +203,7 @@ class ForeignQueue:
         self.asked_at_end = self.fd < 0 and user_queue is not None
         self.clean = True
         self.buffer = bytearray()
+        self.started_at = time.perf_counter_ns()
         self.started: Started | None = None
         self.is_leaving = False
         self.final: Report | None = None

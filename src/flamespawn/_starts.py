@@ -251,6 +251,8 @@ class FreshStart(Start):
                 full_exit=self._full_exit,
             )
             before = time.perf_counter_ns()
+            for queue in self.queues:
+                queue.started_at = before
             self._launch.start()
             self._adopt()
             for queue in self.queues:
