@@ -19,6 +19,7 @@
     XX(CREATE_NAMED_PIPE, "CreateNamedPipeW")                                 \
     XX(CREATE_PROCESS, "CreateProcessW")                                      \
     XX(DUPLICATE_HANDLE, "DuplicateHandle")                                   \
+    XX(DUP2, "dup2")                                                          \
     XX(EPOLL_CREATE1, "epoll_create1")                                        \
     XX(EPOLL_CTL, "epoll_ctl")                                                \
     XX(EPOLL_PWAIT2, "epoll_pwait2")                                          \
@@ -36,6 +37,7 @@
     XX(JOB, "procset_job_end")                                                \
     XX(KILL, "kill")                                                          \
     XX(LAUNCH, "procset_launch")                                              \
+    XX(LSEEK, "lseek")                                                        \
     XX(MMAP, "mmap")                                                          \
     XX(MPROTECT, "mprotect")                                                  \
     XX(OPEN_PROCESS, "OpenProcess")                                           \

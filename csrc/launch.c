@@ -46,6 +46,7 @@ procset_launch_close(procset_launch *launch)
         procset__proc_done(&launch->entries[i].proc);
         procset__words_done(&launch->entries[i].arguments);
         free(launch->entries[i].variable);
+        free(launch->entries[i].errors);
         free(launch->entries[i].inherited);
     }
     procset__words_done(&launch->environment);
@@ -155,6 +156,26 @@ procset_launch_variable(procset_launch *launch, const char *variable)
         return procset__error_no_memory();
     }
     memcpy(last->variable, variable, size);
+    return 0;
+}
+
+int
+procset_launch_errors(procset_launch *launch, const char *path, int64_t offset)
+{
+    size_t size = strlen(path) + 1;
+    procset__launchee *last;
+
+    if (launch->count == 0 || offset < 0) {
+        return procset__error_invalid(PROCSET__CALL_LAUNCH);
+    }
+    last = &launch->entries[launch->count - 1];
+    free(last->errors);
+    last->errors = malloc(size);
+    if (last->errors == NULL) {
+        return procset__error_no_memory();
+    }
+    memcpy(last->errors, path, size);
+    last->errors_offset = offset;
     return 0;
 }
 

@@ -12,6 +12,8 @@
 typedef struct {
     procset__words arguments;
     char *variable; // NULL when it has none of its own
+    char *errors;   // NULL when its standard error is the launcher's
+    int64_t errors_offset;
     procset_handle *inherited;
     size_t inherited_count;
     size_t inherited_capacity;

@@ -98,12 +98,38 @@ choose_descriptors(const procset__child_plan *plan)
     return 0;
 }
 
+// The file is opened here so that each child has an offset of its own in it.
+static int
+choose_errors(const procset__child_plan *plan)
+{
+    int fd;
+
+    if (plan->errors == NULL) {
+        return 0;
+    }
+    fd = open(plan->errors, O_RDWR | O_CLOEXEC | O_NOCTTY);
+    if (fd < 0) {
+        return procset__error_last(PROCSET__CALL_OPEN);
+    }
+    if (lseek(fd, (off_t) plan->errors_offset, SEEK_SET) < 0) {
+        return procset__error_last(PROCSET__CALL_LSEEK);
+    }
+    if (dup2(fd, STDERR_FILENO) < 0 || fcntl(STDERR_FILENO, F_SETFD, 0) < 0) {
+        return procset__error_last(PROCSET__CALL_DUP2);
+    }
+    return 0;
+}
+
 int
 procset__child_become(const procset__child_plan *plan)
 {
     int r;
 
     r = choose_descriptors(plan);
+    if (r < 0) {
+        return r;
+    }
+    r = choose_errors(plan);
     if (r < 0) {
         return r;
     }

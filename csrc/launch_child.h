@@ -14,6 +14,8 @@ typedef struct {
     char *const *arguments;
     char *const *environment;
     uint64_t blocked;
+    const char *errors;
+    int64_t errors_offset;
     const procset_handle *inherited;
     size_t inherited_count;
     bool has_close_range;

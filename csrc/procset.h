@@ -146,6 +146,12 @@ procset_launch_argument(procset_launch *launch, const char *argument);
 int
 procset_launch_inherit(procset_launch *launch, procset_handle handle);
 
+// Has its standard error be the file at this path, opened for reading and
+// writing, from this offset on. Only where a launch ends in execve().
+int
+procset_launch_errors(procset_launch *launch, const char *path,
+                      int64_t offset);
+
 // Gives it a variable of its own, as NAME=VALUE, in place of one of that name.
 // One name in a launch, which then all of its processes must be given.
 int

@@ -20,12 +20,16 @@ def wait_for_the_end(here: Connection, there: Connection) -> None:
         here.recv()
 
 
-def fail_in_order(rank: int, here: Connection, there: Connection, way: str) -> None:
-    """Fail in rank 3 and, five milliseconds after its end, in rank 0."""
+def fail_in_order(
+    rank: int, here: Connection, there: Connection, gate: Connection, way: str
+) -> None:
+    """Fail in rank 3, when the gate opens, and, five milliseconds after its end, in rank 0."""
     if rank == 3:
         there.send(os.getpid())
         # Until rank 0 has its handle.
         there.recv()
+        gate.send("ready")
+        gate.recv()
         fail(way)
     if rank == 0:
         handle = os.pidfd_open(here.recv())

@@ -27,35 +27,42 @@ START_METHODS = ["fork", "spawn", "forkserver"]
 
 
 @pytest.mark.parametrize("start_method", START_METHODS)
-@pytest.mark.parametrize("late", [False, True], ids=["waiting", "late"])
+@pytest.mark.parametrize("looks", ["always", "late", "early and late"])
 @pytest.mark.parametrize("way", ["raise", "exit", "kill"])
-def test_the_first_failure_of_two(way: str, late: bool, start_method: str) -> None:
+def test_the_first_failure_of_two(way: str, looks: str, start_method: str) -> None:
     """Of two failures the earlier one is named, also when both have happened before the look."""
-    if late and way != "raise" and start_method == "forkserver":
+    if way != "raise" and start_method == "forkserver":
         pytest.skip("the fork server tells of deaths in its own order")
     for _ in range(3):
-        error = first_of_two(way, late=late, start_method=start_method)
+        error = first_of_two(way, looks, start_method)
 
         assert error.error_index == 3
         assert conftest.children() == set()
 
 
-def first_of_two(way: str, *, late: bool, start_method: str) -> Any:
+def first_of_two(way: str, looks: str, start_method: str) -> Any:
     """Let rank 3 fail, and rank 0 five milliseconds after its end."""
-    here, there = Pipe()
+    pipes = (*Pipe(), *Pipe())
+    here, there, gate, key = pipes
     context = flamespawn.start_processes(
-        fate_jobs.fail_in_order, (here, there, way), 4, join=False, start_method=start_method
+        *(fate_jobs.fail_in_order, (here, there, gate, way), 4),
+        join=False,
+        start_method=start_method,
     )
     assert context is not None
-    if late:
+    key.recv()
+    if looks == "early and late":
+        context.join(0)
+    key.send("open")
+    if looks != "always":
         # Both have ended, and nobody has looked.
         for rank in (0, 3):
             multiprocessing.connection.wait([context.processes[rank].sentinel])
     with pytest.raises(flamespawn.ProcessException) as caught:
         while not context.join():
             pass
-    here.close()
-    there.close()
+    for connection in pipes:
+        connection.close()
     return caught.value
 
 

@@ -93,9 +93,11 @@ def test_a_rank_in_the_interpreter(way: str, start_method: str) -> None:
 
 
 @pytest.mark.usefixtures("mechanism")
-def test_a_rank_in_c_code() -> None:
+def test_a_rank_in_c_code(monkeypatch: pytest.MonkeyPatch) -> None:
     """A rank whose interpreter does not answer is said to be stuck, and shows where."""
-    error = failure_of("stay_in_c")
+    # Time enough to write, on a busy machine.
+    monkeypatch.setattr(_teardown, "ANSWER_TIME", 4.0)
+    error = failure_of("stay_in_c", grace_period=100)
 
     assert "in stay_in_c\n" in error.stacks[1]
     assert error.fates[1].answered is False

@@ -19,7 +19,7 @@ from flamespawn._deadline import (
     earlier,
     has_passed,
 )
-from flamespawn._errors import ProcessException, describe_fates
+from flamespawn._errors import ProcessException
 from flamespawn._forward import Forwarder, Preemption, check_signals
 from flamespawn._job import Job
 from flamespawn._lifetime import call_after_fork
@@ -28,7 +28,7 @@ from flamespawn._memory import MemoryWatch
 from flamespawn._platform import KILL, STOP, features
 from flamespawn._queues import source_of
 from flamespawn._signalling import Signalling
-from flamespawn._stacks import describe_crash, describe_stacks
+from flamespawn._stacks import describe
 from flamespawn._teardown import DEFAULT_GRACE_PERIOD, Teardown
 from flamespawn._turn import wait_for_turn
 from flamespawn._unjoined import EndsUnjoined
@@ -292,8 +292,8 @@ class ProcessContext(EndsUnjoined):
                 if drained:
                     grace = self._grace_period if grace_period is None else grace_period
                     self._look_at_descendants()
-                    asks = self._failed and not self._stop_requested
-                    self._teardown = Teardown(self._members, grace, ask=asks)
+                    ask = not self._stop_requested
+                    self._teardown = Teardown(self._members, grace, ask=ask)
                     continue
                 # What the kernel knows already may be the first failure.
                 step = 0
@@ -385,11 +385,8 @@ class ProcessContext(EndsUnjoined):
     def _exception(self, culprit: Member) -> ProcessException:
         error = culprit.exception()
         error.fates = tuple(member.fate() for member in self._members)
-        if len(error.fates) > 1:
-            error.add_note(describe_fates(error.fates))
-        crash = describe_crash(error.fates[culprit.index])
-        left = self.job and self.job.describe_left()
-        for note in (crash, describe_stacks(error.fates), left):
+        left = self.job.describe_left() if self.job else None
+        for note in (*describe(error.fates, culprit.index), left):
             if note:
                 error.add_note(note)
         return error

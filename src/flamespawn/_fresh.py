@@ -70,6 +70,7 @@ def main(header: dict[str, Any]) -> NoReturn:
         if guard(name, int(options["rank"]), *where) and where[-1] >= 0:
             os.close(where[-1])
             header["fds"].remove(where[-1])
+    _use_launchers_stderr(header["early_stderr"], int(options["rank"]))
     sys.path = header["sys_path"]
     header["fds"].extend(int(options[name]) for name in ("report", "sentinel") if name in options)
     job = _Process(header) if header["process"] else _Rank(header, options)
@@ -94,6 +95,23 @@ def main(header: dict[str, Any]) -> NoReturn:
     if header["full_exit"] or os.environ.get(FULL_EXIT_VARIABLE, "0") not in {"", "0"}:
         sys.exit(code)
     leave(code)
+
+
+def _use_launchers_stderr(early: tuple[int, int, int, int] | None, rank: int) -> None:
+    """Hand on what was written on the standard error so far; see `flamespawn._early_stderr`."""
+    if early is None:
+        return
+    launchers, device, inode, size = early
+    status = os.fstat(2)
+    if (status.st_dev, status.st_ino) == (device, inode):
+        start = rank * size
+        length = os.lseek(2, 0, os.SEEK_CUR) - start
+        if length > 0:
+            os.write(launchers, os.pread(2, length, start))
+            # So that the launcher does not do the same.
+            os.pwrite(2, bytes(length), start)
+        os.dup2(launchers, 2)
+    os.close(launchers)
 
 
 # ------------------------------------------------------------------------------------ what to run

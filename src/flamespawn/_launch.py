@@ -11,6 +11,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from flamespawn import RANK_MARK, _boot, _fresh, _multiprocessing, _native
+from flamespawn._early_stderr import PART_SIZE, EarlyStderr
 from flamespawn._job import MARK_VARIABLE, Job, variable
 from flamespawn._native import Fd, call_or_undo
 from flamespawn._payload import Payload
@@ -73,6 +74,7 @@ class Launch:
         reports: for each the write end of its report pipe; none where a process object is run.
         job: that the processes are ranks of, or None.
         full_exit: whether the interpreters take themselves apart as they end.
+        early_stderr: what they write on their standard error before they come to code of ours.
 
     Nothing is started before `start`.
     """
@@ -85,10 +87,12 @@ class Launch:
         *,
         job: Job | None = None,
         full_exit: bool = False,
+        early_stderr: EarlyStderr | None = None,
     ) -> None:
         self._processes = processes
         self._reports = reports
         self._job = job
+        self._early_stderr = early_stderr
         self._popens: list[Popen] = []
         self._started: list[tuple[int, Fd | None, Fd | None]] = []
         # Where there are no handles: pipes that end when a process does.
@@ -104,6 +108,7 @@ class Launch:
         header = _multiprocessing.preparation(processes[0].name) | {
             **_code(),
             "counts": [_multiprocessing.identity(process)[-1] for process in processes],
+            "early_stderr": early_stderr and early_stderr.for_ranks(),
             "fd": file,
             "fds": self._fds,
             "full_exit": full_exit,
@@ -152,6 +157,8 @@ class Launch:
                 for rank in self._ranks()
             ]
             # Until the interpreter can handle it, a Ctrl-C would print a traceback of its own.
+            early = self._early_stderr
+            errors = None if early is None else early.path.encode()
             _native.launch(
                 features(),
                 shared[0],
@@ -160,6 +167,8 @@ class Launch:
                 self._started,
                 environment=environment(),
                 job=own_job(),
+                errors=errors,
+                errors_size=PART_SIZE,
             )
         except OSError as error:
             if (error.strerror or "").startswith(("execve", "CreateProcess")):
@@ -201,7 +210,8 @@ class Launch:
         ]
 
     def _inherited(self, rank: int) -> list[int]:
-        return [*self._fds, *self._own_fds(rank).values()]
+        stderr = () if self._early_stderr is None else (self._early_stderr.launchers.fileno(),)
+        return [*self._fds, *stderr, *self._own_fds(rank).values()]
 
 
 def start_process(process: BaseProcess) -> Popen:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from multiprocessing.process import BaseProcess
 
 from flamespawn import _multiprocessing
+from flamespawn._early_stderr import last_lines
 from flamespawn._errors import (
     Fate,
     ProcessException,
@@ -43,6 +44,7 @@ class Member:
     """
 
     __slots__ = (
+        "_early_stderr",
         "_ended_at",
         "_exit_code",
         "_first_signal_at",
@@ -88,6 +90,7 @@ class Member:
         self._noticed_at = source.ended_by
         self._exit_code: int | None = None
         self._ended_at: int | None = None
+        self._early_stderr = b""
         self.out_of_memory = False
         self._popen = _multiprocessing.popen_of(process)
         self._usage = (False, 0, 0, 0)
@@ -163,6 +166,9 @@ class Member:
         self._exit_code = exit_code
         if self._ended_at is None:
             self._ended_at = time.perf_counter_ns()
+            if source.corrupt is None:
+                # The ends of pipes need not come in the order in which the ranks have died.
+                self._noticed_at = self._ended_at
         if exit_code != 0 or not source.clean:
             self.note_failure(well_at, ended=True)
         self.ended = True
@@ -175,6 +181,7 @@ class Member:
     def finish(self, process_set: ProcSet) -> None:
         """Do what could wait until there is nothing more to wait for."""
         self.stop_reading(process_set)
+        self._early_stderr = self.source.take_early_stderr()
         self._usage = _multiprocessing.usage_of(self._popen) or process_set.usage(self.index)
         if self.ended:
             _multiprocessing.retire(self.process)
@@ -357,7 +364,8 @@ class Member:
         if source.corrupt is not None:
             yield f"What rank {self.index} reported could not be read: {source.corrupt}."
         elif source.must_report and source.started is None:
-            yield (
-                f"Rank {self.index} ended before its function was called; "
-                "the reason is on its stderr."
-            )
+            early = f"Rank {self.index} ended before its function was called"
+            if self._early_stderr:
+                yield f"{early}. The end of its stderr:\n{last_lines(self._early_stderr)}"
+            else:
+                yield f"{early}; the reason is on its stderr."

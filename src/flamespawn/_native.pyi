@@ -27,6 +27,8 @@ def launch(
     *,
     environment: list[bytes] = ...,
     job: Fd | None = None,
+    errors: bytes | None = ...,
+    errors_size: int = ...,
 ) -> None: ...
 
 class Fd:

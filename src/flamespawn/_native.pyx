@@ -56,6 +56,7 @@ from flamespawn._procset cimport (
     procset_launch_block,
     procset_launch_close,
     procset_launch_environment,
+    procset_launch_errors,
     procset_launch_inherit,
     procset_launch_job,
     procset_launch_open,
@@ -128,12 +129,15 @@ def probe():
 
 
 def launch(unsigned features, bytes path, list programs, list blocked, list started not None, *,
-           list environment=[], Fd job=None):
+           list environment=[], Fd job=None, bytes errors=None, int64_t errors_size=0):
     """
     Start all programs, or none.
 
     Each program is given by its arguments, the descriptors that it inherits, and a variable of its
     own, as NAME=VALUE, or None; either all have one of that name, or none has.
+
+    With the path *errors*, that file is their standard error: the first writes at its beginning,
+    the second *errors_size* bytes later, and so on.
 
     What was started is appended to *started*, as its pid, its handle and its job, each an `Fd`, or
     None where the system has no such thing, because a signal handler may raise before the caller
@@ -151,10 +155,12 @@ def launch(unsigned features, bytes path, list programs, list blocked, list star
             check(procset_launch_environment(prepared, variable))
         if job is not None:
             check(procset_launch_job(prepared, job._fd))
-        for arguments, inherited, variable in programs:
+        for index, (arguments, inherited, variable) in enumerate(programs):
             check(procset_launch_add(prepared))
             if variable is not None:
                 check(procset_launch_variable(prepared, variable))
+            if errors is not None:
+                check(procset_launch_errors(prepared, errors, index * errors_size))
             for argument in arguments:
                 check(procset_launch_argument(prepared, argument))
             for fd in inherited:

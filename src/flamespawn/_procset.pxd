@@ -46,6 +46,8 @@ cdef extern from "procset.h" nogil:
     int procset_launch_take_job(procset_launch *launch, size_t index,
                                 procset_handle *ret_job)
     int procset_launch_variable(procset_launch *launch, const char *variable)
+    int procset_launch_errors(procset_launch *launch, const char *path,
+                              int64_t offset)
     int procset_launch_start(procset_launch *launch)
     int procset_launch_take(procset_launch *launch, size_t index,
                             int64_t *ret_pid, procset_handle *ret_handle)

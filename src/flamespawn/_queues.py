@@ -11,6 +11,7 @@ from __future__ import annotations
 import pickle
 import queue
 import time
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from flamespawn._native import Fd
@@ -73,6 +74,13 @@ class ErrorSource(Protocol):
     def finish(self) -> None:
         """Take what can only be had once the rank has ended."""
 
+    def take_early_stderr(self) -> bytes:
+        """
+        Return what the rank has written on its stderr before it had the launcher's.
+
+        It is shown there now, and returned once.
+        """
+
     def close(self) -> None:
         """Let go of the descriptor."""
 
@@ -96,6 +104,7 @@ class ReportQueue:
         self._pipe = pipe
         self.clean = False
         self._has_seen_text = False
+        self.early_stderr: Callable[[], bytes] | None = None
         self.buffer = bytearray()
         self.started_at = time.perf_counter_ns()
         self.started: Started | None = None
@@ -167,6 +176,10 @@ class ReportQueue:
 
     def finish(self) -> None:
         """Do nothing: all that a rank of ours says comes through the pipe."""
+
+    def take_early_stderr(self) -> bytes:
+        take, self.early_stderr = self.early_stderr, None
+        return b"" if take is None else take()
 
     def close(self) -> None:
         self.fd = -1
@@ -247,6 +260,10 @@ class ForeignQueue:
             message=None,
             traceback=str(error),
         )
+
+    def take_early_stderr(self) -> bytes:
+        """Return nothing: the rank has had the launcher's from the beginning."""
+        return b""
 
     def close(self) -> None:
         """Stop reading. The queue is the user's and stays open."""

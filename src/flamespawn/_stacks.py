@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from flamespawn import _rank, _stack_writer
-from flamespawn._errors import Fate, ranks_in_words
+from flamespawn._errors import Fate, describe_fates, ranks_in_words
 
 _CRASH = "Fatal Python error: "
 _THREAD = re.compile(r"^(Current thread|Thread) 0x.*$|^Stack \(most recent", re.MULTILINE)
@@ -79,6 +79,12 @@ def _shown(frames: Sequence[str]) -> Iterator[str]:
         yield f"    {frame}"
     if len(frames) > _MOST_FRAMES:
         yield f"    ... and {len(frames) - _MOST_FRAMES} more"
+
+
+def describe(fates: tuple[Fate, ...], culprit: int) -> tuple[str | None, ...]:
+    """Return what is to be said about how the ranks ended, and where they were."""
+    table = describe_fates(fates) if len(fates) > 1 else None
+    return table, describe_crash(fates[culprit]), describe_stacks(fates)
 
 
 def describe_crash(fate: Fate) -> str | None:

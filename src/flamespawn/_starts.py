@@ -12,6 +12,7 @@ from typing import Any
 
 from flamespawn import _fork_server, _multiprocessing, _native, _rank
 from flamespawn._context import ProcessContext
+from flamespawn._early_stderr import open_early_stderr
 from flamespawn._forward import Forwarder
 from flamespawn._job import GuardOrder, Job
 from flamespawn._launch import Launch
@@ -243,13 +244,18 @@ class FreshStart(Start):
             for _ in range(nprocs):
                 self._reports.append(self._open_report())
                 self.processes.append(SpawnProcess(daemon=self._daemon))
+            early_stderr = open_early_stderr()
             self._launch = Launch(
                 payload,
                 self.processes,
                 self._reports,
                 job=self._job,
                 full_exit=self._full_exit,
+                early_stderr=early_stderr,
             )
+            if early_stderr is not None:
+                for rank, queue in enumerate(self.queues):
+                    queue.early_stderr = functools.partial(early_stderr.take, rank)
             before = time.perf_counter_ns()
             for queue in self.queues:
                 queue.started_at = before
