@@ -11,6 +11,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NoReturn
 
+import descendants
 import flamespawn
 import jobs
 from flamespawn import _stack_writer
@@ -61,8 +62,13 @@ def stay_in_c(ready: Connection) -> None:
 
 
 def stay_stopped(ready: Connection) -> None:
-    ready.send("ready")
-    os.kill(os.getpid(), signal.SIGSTOP)
+    """Stop; a child of this rank says so when it is true."""
+    rank = os.getpid()
+    if os.fork() == 0:
+        descendants.wait_until_stopped(rank)
+        ready.send("ready")
+        os._exit(0)
+    os.kill(rank, signal.SIGSTOP)
 
 
 def stay_deep(ready: Connection, depth: int = 50) -> None:

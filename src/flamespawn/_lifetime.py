@@ -43,7 +43,8 @@ def _listen_to_forks() -> None:
 def _call_all_after_fork() -> None:
     calls = list(_after_fork.items())
     _after_fork.clear()
-    for (_, function), owner in calls:
+    # What came last is let go of first: it may have to be put back as it was before.
+    for (_, function), owner in reversed(calls):
         function(owner)
 
 
