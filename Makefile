@@ -8,7 +8,7 @@ WHEELS := .venv-wheels
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
 NATIVE := $(wildcard csrc/*.c csrc/*.h src/flamespawn/*.pyx src/flamespawn/*.pxd src/flamespawn/_*.c)
-CSOURCES := $(wildcard csrc/*.[ch] tests/c/*.[ch] benchmarks/*.c)
+CSOURCES := $(wildcard csrc/*.[ch] tests/c/*.[ch] tests/c/*/*.[ch] tests/c/*/*/*.h benchmarks/*.c)
 
 .DEFAULT_GOAL := help
 .PHONY: help
@@ -57,6 +57,12 @@ test-c: ## run the tests of csrc/ without Python
 test-asan: ## run the C tests under address, undefined-behaviour and thread sanitizers
 	@$(MAKE) --no-print-directory -C tests/c FLAVOUR=asan
 	@$(MAKE) --no-print-directory -C tests/c FLAVOUR=tsan
+
+.PHONY: test-kqueue
+test-kqueue: ## run the C tests of the macOS and FreeBSD backends, over a stand-in for kqueue
+	@for system in macosx freebsd; do for flavour in asan tsan; do \
+		$(MAKE) --no-print-directory -C tests/c SYSTEM=$$system FLAVOUR=$$flavour || exit 1; \
+	done; done
 
 .PHONY: test-valgrind
 test-valgrind: ## run the C tests under valgrind

@@ -33,9 +33,12 @@
     XX(GET_QUEUED_COMPLETION_STATUS, "GetQueuedCompletionStatusEx")           \
     XX(GETDENTS64, "getdents64")                                              \
     XX(GUARD, "procset_guard_start")                                          \
+    XX(HANDLE, "process handle")                                              \
     XX(INDEX, "index")                                                        \
     XX(JOB, "procset_job_end")                                                \
+    XX(KEVENT, "kevent")                                                      \
     XX(KILL, "kill")                                                          \
+    XX(KQUEUE, "kqueue")                                                      \
     XX(LAUNCH, "procset_launch")                                              \
     XX(LSEEK, "lseek")                                                        \
     XX(MMAP, "mmap")                                                          \
@@ -45,12 +48,15 @@
     XX(OPEN, "open")                                                          \
     XX(PIDFD_OPEN, "pidfd_open")                                              \
     XX(PIDFD_SEND_SIGNAL, "pidfd_send_signal")                                \
+    XX(PIPE, "pipe")                                                          \
     XX(PIPE2, "pipe2")                                                        \
     XX(POLL, "poll")                                                          \
+    XX(POSIX_SPAWN, "posix_spawn")                                            \
     XX(PPOLL, "ppoll")                                                        \
     XX(PRCTL, "prctl")                                                        \
     XX(PTHREAD_CREATE, "pthread_create")                                      \
     XX(PTHREAD_MUTEX_INIT, "pthread_mutex_init")                              \
+    XX(PTHREAD_SIGMASK, "pthread_sigmask")                                    \
     XX(READ, "read")                                                          \
     XX(READ_FILE, "ReadFile")                                                 \
     XX(REGISTER_WAIT, "RegisterWaitForSingleObject")                          \
@@ -63,6 +69,7 @@
     XX(UNREGISTER_WAIT, "UnregisterWaitEx")                                   \
     XX(UPDATE_ATTRIBUTE, "UpdateProcThreadAttribute")                         \
     XX(TREE, "procset_tree")                                                  \
+    XX(WAIT4, "wait4")                                                        \
     XX(WAITID, "waitid")                                                      \
     XX(WAIT_FOR_SINGLE_OBJECT, "WaitForSingleObject")                         \
     XX(WATCH, "watch")                                                        \

@@ -50,7 +50,8 @@ static void
 wait_for_launcher(const procset_guard *guard)
 {
     struct pollfd entries[2] = {
-        {.fd = (int) guard->pipe, .events = 0},
+        // It comes unasked, but macOS looks only at what it is asked for.
+        {.fd = (int) guard->pipe, .events = POLLHUP},
         // Negative descriptors are left out.
         {.fd = (int) guard->launcher, .events = POLLIN},
     };

@@ -13,19 +13,14 @@
 #include <errno.h>
 #include <unistd.h>
 
-static char *no_words[] = {NULL};
-
 procset__child_plan
 procset__child_plan_of(const procset_launch *launch,
                        const procset__launchee *entry)
 {
-    char **arguments = entry->arguments.items;
-    char **environment = launch->environment.items;
-
     return (procset__child_plan) {
         .path = launch->path,
-        .arguments = arguments == NULL ? no_words : arguments,
-        .environment = environment == NULL ? no_words : environment,
+        .arguments = procset__words_items(&entry->arguments),
+        .environment = procset__words_items(&launch->environment),
         .blocked = launch->blocked,
         .errors = entry->errors,
         .errors_offset = entry->errors_offset,

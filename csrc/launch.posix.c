@@ -8,6 +8,7 @@
 #include "error.h"
 #include "launch_system.h"
 #include "mask.h"
+#include "poller.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -16,7 +17,29 @@
 // How long an undone start waits for a process that was killed.
 #define UNDO_NS (2 * INT64_C(1000000000))
 
+// A shared library on macOS does not see the variable itself.
+#ifdef __APPLE__
+#include <crt_externs.h>
+#define environ (*_NSGetEnviron())
+#else
 extern char **environ;
+#endif
+
+// A job-control shell, or nohup, ignores these on behalf of the whole job.
+static const int kept_ignored[] = {
+    SIGHUP, SIGINT, SIGQUIT, SIGTSTP, SIGTTIN, SIGTTOU,
+};
+
+bool
+procset__launch_keeps_ignored(int signal)
+{
+    for (size_t i = 0; i < sizeof(kept_ignored) / sizeof(*kept_ignored); i++) {
+        if (kept_ignored[i] == signal) {
+            return true;
+        }
+    }
+    return false;
+}
 
 int
 procset__launch_copy_environment(procset__words *environment)
@@ -30,23 +53,51 @@ procset__launch_copy_environment(procset__words *environment)
     return r;
 }
 
-// Waits for a process that has been killed or has given up, and reaps it.
+// Sleeps until the handle of a process is ready, or the deadline has passed.
 static void
-reap(procset__proc *proc)
+wait_for_handle(procset_handle handle, int64_t deadline)
 {
-    struct pollfd entry = {.fd = (int) proc->handle, .events = POLLIN};
-    int64_t deadline = procset__now() + UNDO_NS;
+    struct pollfd entry = {.fd = (int) handle, .events = POLLIN};
     int64_t left;
 
-    if (proc->handle == PROCSET_HANDLE_INVALID) {
-        // It cannot be waited for with a time-out.
-        (void) procset__proc_block(proc->pid);
+    while ((left = deadline - procset__now()) > 0
+           && poll(&entry, 1, (int) (left / 1000000) + 1) < 0
+           && errno == EINTR) {
     }
-    else {
-        while ((left = deadline - procset__now()) > 0
-               && poll(&entry, 1, (int) (left / 1000000) + 1) < 0
-               && errno == EINTR) {
-        }
+}
+
+// The same for a process without a handle. Returns whether the deadline has
+// passed; false also where the system does not wait for a pid with a time-out.
+static bool
+is_stuck(const procset__proc *proc, unsigned features, int64_t deadline)
+{
+    procset__poller poller;
+    uint64_t token;
+    bool added = false;
+    size_t count = 1;
+
+    if (procset__poller_open(features, &poller) < 0) {
+        return false;
+    }
+    if (procset__poller_add_end(&poller, proc, 0, &added) == 0 && added) {
+        // All signals are blocked: nothing interrupts it.
+        (void) procset__poller_wait(&poller, deadline, &token, 1, &count);
+    }
+    procset__poller_done(&poller);
+    return count == 0;
+}
+
+// Waits for a process that has been killed or has given up, and reaps it.
+static void
+reap(procset__proc *proc, unsigned features)
+{
+    int64_t deadline = procset__now() + UNDO_NS;
+
+    if (proc->handle != PROCSET_HANDLE_INVALID) {
+        wait_for_handle(proc->handle, deadline);
+    }
+    else if (!is_stuck(proc, features, deadline)) {
+        (void) procset__proc_block(proc->pid);
     }
     (void) procset__proc_collect(proc);
 }
@@ -61,7 +112,7 @@ create(const procset__launcher *launcher, const procset_launch *launch,
     r = procset__launcher_create(launcher, launch, entry, &proc);
     if (r < 0) {
         if (proc.pid != 0) {
-            reap(&proc);
+            reap(&proc, launch->features);
             procset__proc_done(&proc);
         }
         return r;
@@ -94,7 +145,7 @@ undo(procset_launch *launch)
     }
     for (size_t i = 0; i < launch->count; i++) {
         if (launch->entries[i].proc.pid != 0) {
-            reap(&launch->entries[i].proc);
+            reap(&launch->entries[i].proc, launch->features);
             procset__proc_done(&launch->entries[i].proc);
             launch->entries[i].proc.pid = 0;
         }

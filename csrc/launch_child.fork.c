@@ -18,6 +18,7 @@
 #include "launch_child.h"
 
 #include "error.h"
+#include "launch_system.h"
 #include "mask.h"
 
 #include <fcntl.h>
@@ -29,22 +30,6 @@
 // above this number are left alone.
 #define MOST_DESCRIPTORS (1 << 20)
 #define EXIT_NOT_EXECUTED 127
-
-// A job-control shell, or nohup, ignores these on behalf of the whole job.
-static const int kept_ignored[] = {
-    SIGHUP, SIGINT, SIGQUIT, SIGTSTP, SIGTTIN, SIGTTOU,
-};
-
-static bool
-is_kept_ignored(int signal)
-{
-    for (size_t i = 0; i < sizeof(kept_ignored) / sizeof(*kept_ignored); i++) {
-        if (kept_ignored[i] == signal) {
-            return true;
-        }
-    }
-    return false;
-}
 
 // What the address sanitizer notes about variables that are out of scope stays
 // in a memory that is shared, because their function never returns, and there
@@ -59,7 +44,8 @@ reset_dispositions(void)
         // execve() resets as it does all that are caught.
         if (sigaction(signal, NULL, &action) < 0
             || action.sa_handler == SIG_DFL
-            || (action.sa_handler == SIG_IGN && is_kept_ignored(signal))) {
+            || (action.sa_handler == SIG_IGN
+                && procset__launch_keeps_ignored(signal))) {
             continue;
         }
         action.sa_handler = SIG_DFL;

@@ -25,4 +25,9 @@ procset__launcher_create(const procset__launcher *launcher,
                          const procset_launch *launch,
                          const procset__launchee *entry, procset__proc *proc);
 
+// Whether a program goes on ignoring this signal where the launcher does.
+// Async-signal-safe.
+bool
+procset__launch_keeps_ignored(int signal);
+
 #endif

@@ -41,15 +41,18 @@ to_timespec(int64_t ns)
     };
 }
 
-bool
-procset__poller_has_pwait2(void)
+unsigned
+procset__poller_probe(void)
 {
     struct epoll_event event;
     struct timespec zero = {0};
 
     // No such descriptor: a kernel that knows the call says EBADF.
-    return syscall(SYS_epoll_pwait2, -1, &event, 1, &zero, NULL, 0) < 0
-           && errno == EBADF;
+    if (syscall(SYS_epoll_pwait2, -1, &event, 1, &zero, NULL, 0) < 0
+        && errno == EBADF) {
+        return PROCSET_FEATURE_PWAIT2;
+    }
+    return 0;
 }
 
 int

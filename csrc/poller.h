@@ -26,9 +26,9 @@ procset__poller_done(procset__poller *poller);
 void
 procset__poller_abandon(procset__poller *poller);
 
-// Whether the system's wait takes nanoseconds.
-bool
-procset__poller_has_pwait2(void);
+// The features of waiting that work here.
+unsigned
+procset__poller_probe(void);
 
 // Reports `token` while `handle` is readable or hung up.
 int

@@ -31,10 +31,10 @@ struct procset__poller_state {
 
 // ---------------------------------------------------------------- the table
 
-bool
-procset__poller_has_pwait2(void)
+unsigned
+procset__poller_probe(void)
 {
-    return false;
+    return 0;
 }
 
 int

@@ -17,7 +17,8 @@
 //
 // Process identity. A member is a pid together with a handle of the operating
 // system (a pidfd on Linux). Signals go through the handle, so a recycled pid
-// is never hit. Where there is no handle, see procset_signal().
+// is never hit. Where there is no handle, as on macOS and FreeBSD, see
+// procset_signal().
 
 #ifndef PROCSET_H
 #define PROCSET_H
@@ -85,8 +86,8 @@ procset_report_open(procset_handle *ret_read, procset_handle *ret_write);
 // signal through it (Linux 5.4: pidfd_open, waitid(P_PIDFD),
 // pidfd_send_signal; a seccomp filter may still refuse them).
 #define PROCSET_FEATURE_PIDFD 1u
-// The system's wait takes nanoseconds (Linux 5.11: epoll_pwait2). Without it
-// time-outs are as precise, for one more system call per wait.
+// The system's wait takes nanoseconds (Linux 5.11: epoll_pwait2; kqueue).
+// Without it time-outs are as precise, for one more system call per wait.
 #define PROCSET_FEATURE_PWAIT2 2u
 // A child can live in the memory of its launcher until it becomes another
 // program (Linux: clone(CLONE_VM | CLONE_VFORK); emulators and some sandboxes
@@ -95,12 +96,16 @@ procset_report_open(procset_handle *ret_read, procset_handle *ret_write);
 // Making a child gives its handle in the same step (Linux 5.2: CLONE_PIDFD).
 #define PROCSET_FEATURE_CLONE_PIDFD 8u
 // All descriptors can be kept from a new program in one call (Linux 5.11:
-// close_range with CLOSE_RANGE_CLOEXEC).
+// close_range with CLOSE_RANGE_CLOEXEC; FreeBSD 13.1). posix_spawn() of macOS
+// needs no such call.
 #define PROCSET_FEATURE_CLOSE_RANGE 16u
 // The descendants of a process can be found (Linux: /proc is mounted).
 #define PROCSET_FEATURE_TREE 32u
 // A rank can be guarded by a thread of its own (POSIX).
 #define PROCSET_FEATURE_GUARD 64u
+// The system's wait can be told to wait for the end of a process by its pid
+// (kqueue: EVFILT_PROC).
+#define PROCSET_FEATURE_PID_EVENTS 128u
 
 // Tries every call that a feature needs and returns those that work. Makes a
 // child that ends at once. Costs less than a millisecond: call it once and
@@ -172,7 +177,8 @@ procset_launch_job(procset_launch *launch, procset_handle job);
 // the kernel, and is given up). Once only. Signals that this process ignores
 // are reset too, except for those that shells ignore on behalf of a job:
 // SIGHUP, SIGINT, SIGQUIT, SIGTSTP, SIGTTIN and SIGTTOU. Returns when each has
-// become the program, so the error is that of its execve(), too. The processes
+// become the program, so the error is that of its execve(), too (on macOS that
+// of posix_spawn(), which is both). The processes
 // do not depend on the thread that started them.
 //
 // On Windows no descriptor but the standard ones has a number of its own that
@@ -329,8 +335,8 @@ typedef struct {
 // wait tells.
 //
 // Where the system gives no handle for the process (no such feature, refused,
-// or out of descriptors) and it is a child, a small thread of its own blocks
-// in waitid() for it.
+// or out of descriptors) and cannot wait for its pid, and it is a child, a
+// small thread of its own blocks in waitid() for it.
 int
 procset_add(procset *set, const procset_member *member, size_t *ret_index);
 
@@ -357,6 +363,13 @@ typedef struct {
     int64_t max_rss;
 } procset_status;
 
+// Looks whether a child of this process has ended, without a set, and leaves
+// it to be reaped: fills in all but the resource usage. PROCSET_RUNNING when
+// it has not ended; with `block` it waits until then, and fails with
+// PROCSET_KIND_INTERRUPTED when a signal handler ran. POSIX only.
+int
+procset_peek(int64_t pid, bool block, procset_status *ret_status);
+
 // What is known of a member now. Does not ask the system.
 int
 procset_get_status(procset *set, size_t index, procset_status *ret_status);
@@ -376,8 +389,9 @@ typedef struct {
 } procset_event;
 
 // Deadlines are absolute times of the system's monotonic clock, in
-// nanoseconds: CLOCK_MONOTONIC, or QueryPerformanceCounter() on Windows. It is
-// the clock that Python's time.perf_counter_ns() reads.
+// nanoseconds: CLOCK_MONOTONIC, on macOS CLOCK_UPTIME_RAW, on Windows
+// QueryPerformanceCounter(). It is the clock that Python's
+// time.perf_counter_ns() reads.
 #define PROCSET_NEVER INT64_MAX
 
 // Blocks until there is at least one event or `deadline` has passed; a

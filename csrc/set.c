@@ -10,13 +10,10 @@
 unsigned
 procset_probe(void)
 {
-    unsigned features = procset__launch_probe();
+    unsigned features = procset__launch_probe() | procset__poller_probe();
 
     if (procset__proc_has_handles()) {
         features |= PROCSET_FEATURE_PIDFD;
-    }
-    if (procset__poller_has_pwait2()) {
-        features |= PROCSET_FEATURE_PWAIT2;
     }
     if (procset__hunt_works()) {
         features |= PROCSET_FEATURE_TREE;

@@ -75,6 +75,14 @@ procset__words_set(procset__words *words, const char *variable)
     return r;
 }
 
+char *const *
+procset__words_items(const procset__words *words)
+{
+    static char *const none[] = {NULL};
+
+    return words->items == NULL ? none : words->items;
+}
+
 void
 procset__words_done(procset__words *words)
 {

@@ -25,6 +25,10 @@ procset__words_find(const procset__words *words, const char *variable);
 int
 procset__words_set(procset__words *words, const char *variable);
 
+// The strings and the NULL, also where none has been added.
+char *const *
+procset__words_items(const procset__words *words);
+
 // Frees the strings and leaves an empty list.
 void
 procset__words_done(procset__words *words);

@@ -102,14 +102,15 @@ def nothing_left_behind(watchdog: None, warm_up: None) -> Iterator[None]:
 
 @pytest.fixture(params=["handles", "threads"])
 def mechanism(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Run a test as this system is, and as if it had no pidfd and no epoll_pwait2."""
+    """Run a test as this system is, and as if it could not tell of the end of a process."""
     if request.param == "threads":
         if ON_WINDOWS:
             pytest.skip("POSIX only: Windows has a handle for each process")
         for module in (_context, _launch):
             monkeypatch.setattr(module, "features", lambda: 0)
         return "threads"
-    return "handles" if _platform.features() & _native.FEATURE_PIDFD else "threads"
+    told = _native.FEATURE_PIDFD | _native.FEATURE_PID_EVENTS
+    return "handles" if _platform.features() & told else "threads"
 
 
 @pytest.fixture

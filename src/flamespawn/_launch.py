@@ -171,7 +171,7 @@ class Launch:
                 errors_size=PART_SIZE,
             )
         except OSError as error:
-            if (error.strerror or "").startswith(("execve", "CreateProcess")):
+            if (error.strerror or "").startswith(("execve", "posix_spawn", "CreateProcess")):
                 error.filename = program
             raise
         finally:

@@ -30,7 +30,7 @@ from collections.abc import Callable, Iterator
 from multiprocessing.process import BaseProcess
 from typing import Any, Protocol
 
-from flamespawn._platform import wait_for_exit_code
+from flamespawn._platform import RSS_UNIT, wait_for_exit_code
 
 # What the process object shows when the status went to somebody who did not tell; asyncio and
 # the fork server use the same value.
@@ -107,7 +107,7 @@ def usage_of(popen: Popen) -> tuple[bool, int, int, int] | None:
         return None
     core_dumped: bool = popen.core_dumped  # type: ignore[attr-defined]
     times = int(usage.ru_utime * 1e9), int(usage.ru_stime * 1e9)
-    return (core_dumped, *times, usage.ru_maxrss * 1024)
+    return (core_dumped, *times, usage.ru_maxrss * RSS_UNIT)
 
 
 def retire(process: BaseProcess) -> None:

@@ -18,6 +18,7 @@ READABLE: Final[int]
 WOKEN: Final[int]
 
 def probe() -> int: ...
+def peek(pid: int, *, block: bool) -> tuple[int, bool] | None: ...
 def launch(
     features: int,
     path: bytes,

@@ -26,6 +26,7 @@ from flamespawn._procset cimport (
     PROCSET_FEATURE_CLOSE_RANGE,
     PROCSET_FEATURE_GUARD,
     PROCSET_FEATURE_PIDFD,
+    PROCSET_FEATURE_PID_EVENTS,
     PROCSET_FEATURE_PWAIT2,
     PROCSET_FEATURE_TREE,
     PROCSET_FEATURE_VFORK,
@@ -66,6 +67,7 @@ from flamespawn._procset cimport (
     procset_launch_variable,
     procset_member,
     procset_open,
+    procset_peek,
     procset_probe,
     procset_read,
     procset_report_open,
@@ -90,6 +92,7 @@ FEATURE_CLONE_PIDFD = PROCSET_FEATURE_CLONE_PIDFD
 FEATURE_CLOSE_RANGE = PROCSET_FEATURE_CLOSE_RANGE
 FEATURE_TREE = PROCSET_FEATURE_TREE
 FEATURE_GUARD = PROCSET_FEATURE_GUARD
+FEATURE_PID_EVENTS = PROCSET_FEATURE_PID_EVENTS
 
 ENDED = PROCSET_EVENT_ENDED
 READABLE = PROCSET_EVENT_READABLE
@@ -126,6 +129,30 @@ cdef object exit_code_of(procset_state state, int code):
 def probe():
     """Return the features that this system offers, as a mask of `FEATURE_...`."""
     return procset_probe()
+
+
+def peek(int64_t pid, *, bint block):
+    """
+    Look whether a child has ended, and leave it to be collected.
+
+    Returns:
+        Its exit code, and whether it dumped core; None while it runs.
+
+    Raises:
+        ChildProcessError: there is no such child.
+    """
+    cdef procset_status status
+    cdef int r = 0
+    while True:
+        with nogil:
+            r = procset_peek(pid, block, &status)
+        if r >= 0 or procset_error_kind(r) != PROCSET_KIND_INTERRUPTED:
+            break
+        PyErr_CheckSignals()
+    check(r)
+    if status.state == PROCSET_RUNNING:
+        return None
+    return exit_code_of(status.state, status.code), bool(status.core_dumped)
 
 
 def launch(unsigned features, bytes path, list programs, list blocked, list started not None, *,

@@ -19,6 +19,9 @@ else:
 
     _SYSTEM = "posix"
 
+# What `ru_maxrss` counts in, in bytes.
+RSS_UNIT = 1 if sys.platform == "darwin" else 1024
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     # The types are the same for all systems.

@@ -11,7 +11,7 @@ from typing import Any
 
 from flamespawn import _multiprocessing
 from flamespawn._lifetime import call_after_fork
-from flamespawn._native import FEATURE_PIDFD, Fd, open_pipe
+from flamespawn._native import FEATURE_PIDFD, Fd, open_pipe, peek
 from flamespawn._platform import features, wait_for_exit_code
 
 # A thread that has been told needs no more than the GIL, for which it may have to wait.
@@ -104,14 +104,13 @@ class Popen(popen_fork.Popen):
     def poll(self, flag: int = os.WNOHANG) -> int | None:
         if self.returncode is None:
             try:
-                found = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT | flag)
+                found = peek(self.pid, block=not flag & os.WNOHANG)
             except ChildProcessError:
                 return self._collected_elsewhere()
             if found is not None:
-                exited = found.si_code == os.CLD_EXITED
-                self.core_dumped = found.si_code == os.CLD_DUMPED
                 self._is_collected = False
-                self.returncode = found.si_status if exited else -found.si_status
+                code, self.core_dumped = found
+                self.returncode = code
         if self.returncode is not None and not self._is_collected:
             self._collect()
         return self.returncode

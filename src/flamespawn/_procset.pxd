@@ -29,6 +29,7 @@ cdef extern from "procset.h" nogil:
     const unsigned PROCSET_FEATURE_CLOSE_RANGE
     const unsigned PROCSET_FEATURE_TREE
     const unsigned PROCSET_FEATURE_GUARD
+    const unsigned PROCSET_FEATURE_PID_EVENTS
     unsigned procset_probe()
 
     ctypedef struct procset_launch:
@@ -92,6 +93,7 @@ cdef extern from "procset.h" nogil:
         int64_t system_ns
         int64_t max_rss
 
+    int procset_peek(int64_t pid, bint block, procset_status *ret_status)
     int procset_get_status(procset *set, size_t index, procset_status *ret_status)
 
     ctypedef enum procset_event_type:

@@ -23,8 +23,9 @@ KILL: int = signal.SIGKILL
 STRONGER: dict[int, int] = {}
 
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108 - the files have no names there
-# `fcntl` has the names only where the C library that Python was built with had them.
-_ADD_SEALS = 1033
+# `fcntl` has the name only where the C library that Python was built with had it; this is Linux's.
+_ADD_SEALS = getattr(fcntl, "F_ADD_SEALS", 1033)
+# These are the same on FreeBSD.
 _SEAL_SEAL, _SEAL_SHRINK, _SEAL_GROW, _SEAL_WRITE = 1, 2, 4, 8
 
 
@@ -53,9 +54,17 @@ def os_error(code: int, call: str) -> OSError:
 
 @functools.cache
 def has_memfd() -> bool:
-    """Return whether there are files in memory that can be sealed (Linux 3.17, memfd_create)."""
+    """
+    Return whether there are files in memory that can be sealed.
+
+    Linux 3.17 and FreeBSD 13 have them (memfd_create), macOS has not.
+    """
     try:
-        os.close(os.memfd_create("probe", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING))
+        fd = os.memfd_create("probe", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        try:
+            fcntl.fcntl(fd, _ADD_SEALS, 0)
+        finally:
+            os.close(fd)
     except (AttributeError, OSError):
         # Python may have been built without it, and a sandbox may refuse it.
         return False

@@ -61,7 +61,7 @@ test_read_of_a_blocking_pipe(void)
     int ends[2];
     int r;
 
-    CHECK_INT(pipe2(ends, O_CLOEXEC), ==, 0);
+    open_pair(ends);
     r = procset__pipe_read(ends[0], buffer, sizeof(buffer), &count);
     CHECK_INT(procset_error_kind(r), ==, PROCSET_KIND_AGAIN);
     CHECK_INT(write(ends[1], "abc", 3), ==, 3);

@@ -1,0 +1,12 @@
+#include "error.h"
+
+#include "windows_api.h"
+
+int
+procset_peek(int64_t pid, bool block, procset_status *ret_status)
+{
+    (void) pid;
+    (void) block;
+    (void) ret_status;
+    return procset__error(PROCSET__CALL_WAITID, ERROR_NOT_SUPPORTED);
+}
