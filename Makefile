@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 TORCH := .venv-torch
 WHEELS := .venv-wheels
+ZIG := .venv-zig
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
 NATIVE := $(wildcard csrc/*.c csrc/*.h src/flamespawn/*.pyx src/flamespawn/*.pxd src/flamespawn/_*.c)
@@ -63,6 +64,15 @@ test-kqueue: ## run the C tests of the macOS and FreeBSD backends, over a stand-
 	@for system in macosx freebsd; do for flavour in asan tsan; do \
 		$(MAKE) --no-print-directory -C tests/c SYSTEM=$$system FLAVOUR=$$flavour || exit 1; \
 	done; done
+
+$(ZIG)/built: wheelhouse-ci/requirements.txt | check-tools
+	@$(PYTHON) -m venv --clear $(ZIG)
+	@$(ZIG)/bin/python $(PIP_INSTALL) $$(grep ^ziglang $<)
+	@touch $@
+
+.PHONY: test-cross
+test-cross: $(ZIG)/built ## compile csrc/ and its tests for every platform, without a warning
+	@$(ZIG)/bin/python wheelhouse-ci/compile_c.py $(TARGETS)
 
 .PHONY: test-valgrind
 test-valgrind: ## run the C tests under valgrind
@@ -176,4 +186,4 @@ test-aarch64: $(WHEELS)/built ## run the C tests, and a job with the wheel, on a
 
 .PHONY: clean
 clean: ## remove everything that was built
-	@rm -rf build dist wheelhouse $(VENV) $(TORCH) $(WHEELS) docs/_build src/*.egg-info src/flamespawn/*.so
+	@rm -rf build dist wheelhouse $(VENV) $(TORCH) $(WHEELS) $(ZIG) docs/_build src/*.egg-info src/flamespawn/*.so

@@ -1,5 +1,7 @@
 // A guard that ends its own process and nothing else.
 
+#define _GNU_SOURCE
+
 #include "guard_end.h"
 
 #include "error.h"

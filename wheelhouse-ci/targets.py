@@ -62,31 +62,41 @@ class Matrix:
     pythons: tuple[str, ...]
     max_bytes: int
     targets: tuple[Target, ...]
+    # For these there are no wheels.
+    compiled: tuple[Target, ...]
 
     def identifiers(self, target: Target) -> list[str]:
         """Return what cibuildwheel calls its builds and tests for *target*."""
         return [f"cp{python.replace('.', '')}-{target.cibuildwheel}" for python in self.pythons]
 
-    def select(self, names: list[str]) -> list[Target]:
+    def select(self, names: list[str], targets: tuple[Target, ...] = ()) -> list[Target]:
         """
-        Return the targets of these names; all where there are none.
+        Return the targets of these names; where there are none, all of *targets*, or of the wheels.
 
         Raises:
             SystemExit: one is not in the list.
         """
-        known = {target.name: target for target in self.targets}
+        targets = targets or self.targets
+        known = {target.name: target for target in targets}
         for name in names:
             if name not in known:
                 msg = f"{name} is not a target: {', '.join(known)}"
                 raise SystemExit(msg)
-        return [known[name] for name in names] or list(self.targets)
+        return [known[name] for name in names] or list(targets)
 
 
 def load() -> Matrix:
     with (HERE / "targets.toml").open("rb") as file:
         data = tomllib.load(file)
-    targets = tuple(Target(**row | {"tags": tuple(row["tags"])}) for row in data.pop("target"))
-    return Matrix(**data | {"pythons": tuple(data["pythons"])}, targets=targets)
+    rows = {
+        kind: tuple(Target(**row | {"tags": tuple(row["tags"])}) for row in data.pop(kind))
+        for kind in ("target", "compiled")
+    }
+    return Matrix(
+        **data | {"pythons": tuple(data["pythons"])},
+        targets=rows["target"],
+        compiled=rows["compiled"],
+    )
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 #include "check.h"
 #include "child.h"
+#include "memfd.h"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -99,7 +100,7 @@ be_rank(int life, bool by_handle, rank_body body)
     int fd;
 
     snprintf(name, sizeof(name), "flamespawn-%s.%zu", JOB, rank_number);
-    fd = memfd_create(name, MFD_CLOEXEC);
+    fd = make_memfd(name);
     CHECK(mmap(NULL, 1, PROT_NONE, MAP_PRIVATE, fd, 0) != MAP_FAILED);
     close(fd);
     if (by_handle) {

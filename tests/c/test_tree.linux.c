@@ -2,6 +2,7 @@
 
 #include "check.h"
 #include "child.h"
+#include "memfd.h"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -187,7 +188,7 @@ test_marks_of_forks(void)
     CHECK_INT(pipe(ends), ==, 0);
     rank = fork_bound();
     if (rank == 0) {
-        int fd = memfd_create("flamespawn-" JOB ".3", MFD_CLOEXEC);
+        int fd = make_memfd("flamespawn-" JOB ".3");
 
         CHECK(mmap(NULL, 1, PROT_NONE, MAP_PRIVATE, fd, 0) != MAP_FAILED);
         close(fd);
@@ -259,7 +260,7 @@ test_what_multiplies(void)
     CHECK_INT(pipe(ends), ==, 0);
     rank = fork_bound();
     if (rank == 0) {
-        int fd = memfd_create("flamespawn-" JOB ".6", MFD_CLOEXEC);
+        int fd = make_memfd("flamespawn-" JOB ".6");
 
         close(ends[0]);
         CHECK(mmap(NULL, 1, PROT_NONE, MAP_PRIVATE, fd, 0) != MAP_FAILED);
