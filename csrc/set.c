@@ -148,7 +148,10 @@ watch_end(procset *set, procset__entry *entry, size_t index)
 
     if (entry->proc.status.state != PROCSET_RUNNING) {
         r = procset__pipe_ring(set->wake.write);
-        set->untold += r == 0;
+        if (r == 0) {
+            entry->due = true;
+            set->due_count++;
+        }
         return r;
     }
     if (!has_twin(set, &entry->proc)) {

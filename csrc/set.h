@@ -17,6 +17,9 @@ typedef struct {
     procset_handle report;
     // The end of the process is announced by the poller, not by a thread.
     bool polled;
+    // The next ring of the set is to look at the process: it had ended before
+    // it was added, or a look at its end has failed.
+    bool due;
     // The end of the process has been told to the caller of procset_wait().
     bool told;
     // The next in the set's list of ended members; NO_ENTRY at its end.
@@ -38,8 +41,8 @@ struct procset {
     // Told members whose handle is still open and in the poller: the next
     // wait lets go of it before it sleeps, so that nobody waits for that.
     size_t first_ended;
-    // Entries that had ended before they were added and were not told yet.
-    size_t untold;
+    // How many entries are due.
+    size_t due_count;
 };
 
 // What a token of the poller stands for.
@@ -50,6 +53,7 @@ typedef enum {
 } procset__token;
 
 #define PROCSET__TOKEN_BITS 2
+#define PROCSET__TOKEN_TYPES ((1 << PROCSET__TOKEN_BITS) - 1)
 
 static inline uint64_t
 procset__to_token(procset__token type, size_t index)

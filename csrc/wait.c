@@ -80,32 +80,42 @@ release_ended(procset *set)
     return r;
 }
 
-// Members whose end no handle tells: those watched by a thread, and those
-// that were over before they were added.
+// The same. Where that fails it is done again by the next call: what has told
+// of the end may do so once only.
+static int
+collect_or_postpone(procset *set, size_t index, event_list *list)
+{
+    procset__entry *entry = &set->entries[index];
+    int r = collect(set, index, list);
+
+    if (entry->due != (r < 0)) {
+        entry->due = r < 0;
+        set->due_count = entry->due ? set->due_count + 1 : set->due_count - 1;
+    }
+    return r;
+}
+
+// Members whose end the poller does not tell: those watched by a thread, and
+// those that are due. Returns the first error.
 static int
 collect_rung(procset *set, event_list *list)
 {
     size_t index;
+    int first = 0;
     int r;
 
     while (!is_full(list) && procset__watch_next(set->watch, &index)) {
-        r = collect(set, index, list);
-        if (r < 0) {
-            return r;
-        }
+        r = collect_or_postpone(set, index, list);
+        first = first < 0 ? first : r;
     }
-    for (size_t i = 0; set->untold > 0 && i < set->count && !is_full(list);
+    for (size_t i = 0; set->due_count > 0 && i < set->count && !is_full(list);
          i++) {
-        if (!set->entries[i].told
-            && set->entries[i].proc.status.state != PROCSET_RUNNING) {
-            set->untold--;
-            r = collect(set, i, list);
-            if (r < 0) {
-                return r;
-            }
+        if (set->entries[i].due) {
+            r = collect_or_postpone(set, i, list);
+            first = first < 0 ? first : r;
         }
     }
-    return 0;
+    return first;
 }
 
 // What a byte in the wake pipe may stand for: ends, and procset_wake().
@@ -135,12 +145,12 @@ handle_token(procset *set, uint64_t token, event_list *list)
 {
     size_t index = (size_t) (token >> PROCSET__TOKEN_BITS);
 
-    switch ((procset__token) (token & ((1 << PROCSET__TOKEN_BITS) - 1))) {
+    switch ((procset__token) (token & PROCSET__TOKEN_TYPES)) {
     case PROCSET__TOKEN_WAKE:
         // After all others, which have their places in the list already.
         return 0;
     case PROCSET__TOKEN_END:
-        return collect(set, index, list);
+        return collect_or_postpone(set, index, list);
     case PROCSET__TOKEN_REPORT:
         // Forgotten between the poller's answer and now: nobody's event.
         if (set->entries[index].report != PROCSET_HANDLE_INVALID) {
@@ -152,13 +162,33 @@ handle_token(procset *set, uint64_t token, event_list *list)
     return 0;
 }
 
+// Turns tokens into events; returns the first error.
+static int
+handle_tokens(procset *set, const uint64_t *tokens, size_t count,
+              event_list *list)
+{
+    bool rung = false;
+    int first = 0;
+    int r;
+
+    for (size_t i = 0; i < count; i++) {
+        rung = rung || tokens[i] == procset__to_token(PROCSET__TOKEN_WAKE, 0);
+        r = handle_token(set, tokens[i], list);
+        first = first < 0 ? first : r;
+    }
+    if (rung) {
+        r = handle_wake(set, list);
+        first = first < 0 ? first : r;
+    }
+    return first;
+}
+
 int
 procset_wait(procset *set, int64_t deadline, procset_event *events,
              size_t capacity, size_t *ret_count)
 {
     event_list list = {.events = events, .capacity = capacity};
     uint64_t tokens[PROCSET__POLLER_BATCH];
-    bool rung = false;
     size_t count;
     int r;
 
@@ -176,17 +206,16 @@ procset_wait(procset *set, int64_t deadline, procset_event *events,
         return r;
     }
     procset__mutex_lock(set->mutex);
-    for (size_t i = 0; i < count && r == 0; i++) {
-        rung = rung || tokens[i] == procset__to_token(PROCSET__TOKEN_WAKE, 0);
-        r = handle_token(set, tokens[i], &list);
-    }
-    if (r == 0 && rung) {
-        r = handle_wake(set, &list);
+    r = handle_tokens(set, tokens, count, &list);
+    if (r < 0) {
+        (void) procset__pipe_ring(set->wake.write);
     }
     procset__mutex_unlock(set->mutex);
-    if (r < 0) {
+    if (r < 0 && list.count == 0) {
         return r;
     }
+    // Events are not lost with an error; it comes again if it is there to
+    // stay.
     *ret_count = list.count;
     return 0;
 }

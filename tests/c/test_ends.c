@@ -143,6 +143,48 @@ test_peek(void)
 }
 
 #ifdef __linux__
+typedef struct {
+    pid_t pid;
+    int hold; // closing it lets the tracer go on
+} test_tracer;
+
+// Has another process trace a child: it keeps the status back when the child
+// has ended, until it is let go.
+static test_tracer
+trace(const test_child *child)
+{
+    int ready[2], hold[2];
+    test_tracer tracer;
+    char byte;
+
+    open_pair(ready);
+    open_pair(hold);
+    tracer.pid = fork();
+    if (tracer.pid == 0) {
+        (void) close(hold[1]);
+        (void) close(child->control);
+        if (ptrace(PTRACE_SEIZE, child->pid, 0, 0) != 0) {
+            _exit(1);
+        }
+        (void) !write(ready[1], "x", 1);
+        (void) !read(hold[0], &byte, 1);
+        _exit(waitpid(child->pid, NULL, 0) == child->pid ? 0 : 1);
+    }
+    CHECK_INT(read(ready[0], &byte, 1), ==, 1);
+    (void) close(ready[0]);
+    (void) close(ready[1]);
+    (void) close(hold[0]);
+    tracer.hold = hold[1];
+    return tracer;
+}
+
+static void
+let_go(const test_tracer *tracer)
+{
+    CHECK_INT(close(tracer->hold), ==, 0);
+    CHECK_INT(waitpid(tracer->pid, NULL, 0), ==, tracer->pid);
+}
+
 // While a debugger holds a dead child back, the wait sleeps; when it lets go,
 // the status is ours.
 static void
@@ -150,27 +192,11 @@ test_traced_child(void)
 {
     test_child child = child_start(CHILD_EXITS, 6);
     procset *set = open_with(&child, 1);
+    test_tracer tracer = trace(&child);
     procset_event events[4];
     struct rusage before, after;
-    int ready[2], hold[2];
     size_t count;
-    pid_t tracer;
-    char byte;
 
-    open_pair(ready);
-    open_pair(hold);
-    tracer = fork();
-    if (tracer == 0) {
-        (void) close(hold[1]);
-        (void) close(child.control);
-        if (ptrace(PTRACE_SEIZE, child.pid, 0, 0) != 0) {
-            _exit(1);
-        }
-        (void) !write(ready[1], "x", 1);
-        (void) !read(hold[0], &byte, 1);
-        _exit(waitpid(child.pid, NULL, 0) == child.pid ? 0 : 1);
-    }
-    CHECK_INT(read(ready[0], &byte, 1), ==, 1);
     child_release(&child);
     // The handle is ready and the status is not. Whoever would now spin would
     // use up the 100 ms; a wait sleeps through them.
@@ -183,14 +209,74 @@ test_traced_child(void)
                   - before.ru_utime.tv_usec - before.ru_stime.tv_usec,
               <, 40000);
     CHECK_INT(status_of(set, 0).state, ==, PROCSET_RUNNING);
-    CHECK_INT(close(hold[1]), ==, 0);
+    let_go(&tracer);
     CHECK_INT(wait_for_end(set), ==, 0);
     CHECK_INT(status_of(set, 0).code, ==, 6);
-    CHECK_INT(waitpid(tracer, NULL, 0), ==, tracer);
     set = procset_close(set);
-    (void) close(ready[0]);
-    (void) close(ready[1]);
-    (void) close(hold[0]);
+}
+
+// From now on this process starts no thread: a user other than root may be
+// kept from that.
+static void
+forbid_threads(void)
+{
+    const struct rlimit none = {0, 0};
+
+    CHECK_INT(setrlimit(RLIMIT_NPROC, &none), ==, 0);
+    if (getuid() == 0) {
+        CHECK_INT(setuid(65534), ==, 0);
+    }
+}
+
+static void
+wait_without_threads(void)
+{
+    test_child children[2] = {child_start(CHILD_EXITS, 6),
+                              child_start(CHILD_EXITS, 7)};
+    procset *set = open_with(children, 2);
+    test_tracer tracer = trace(&children[0]);
+    procset_event events[4];
+    siginfo_t info;
+    size_t count;
+    int r;
+
+    child_release(&children[0]);
+    child_release(&children[1]);
+    CHECK_INT(waitid(P_PID, (id_t) children[1].pid, &info, WEXITED | WNOWAIT),
+              ==, 0);
+    forbid_threads();
+    OK(procset_wait(set, PROCSET_NEVER, events, 4, &count));
+    CHECK_INT(count, ==, 1);
+    CHECK_INT(events[0].index, ==, 1);
+    CHECK_INT(events[0].code, ==, 7);
+    for (int i = 0; i < 2; i++) {
+        r = procset_wait(set, PROCSET_NEVER, events, 4, &count);
+        CHECK_STR(procset_error_call(r), "pthread_create");
+    }
+    let_go(&tracer);
+    CHECK_INT(wait_for_end(set), ==, 0);
+    CHECK_INT(status_of(set, 0).code, ==, 6);
+    set = procset_close(set);
+}
+
+// What is told in one breath with an error is not lost, nor what has failed.
+static void
+test_an_end_that_cannot_be_watched(void)
+{
+    int status;
+    pid_t pid;
+
+    if ((features & WAITABLE) == 0) {
+        // The threads are there before the error.
+        return;
+    }
+    pid = fork();
+    if (pid == 0) {
+        wait_without_threads();
+        _exit(0);
+    }
+    CHECK_INT(waitpid(pid, &status, 0), ==, pid);
+    CHECK_INT(status, ==, 0);
 }
 
 // Not so under an emulator. No process can be its own tracer, so this does
@@ -215,6 +301,7 @@ run_all(unsigned mask)
 #ifdef __linux__
     if (can_trace()) {
         RUN(test_traced_child);
+        RUN(test_an_end_that_cannot_be_watched);
     }
 #endif
 }
