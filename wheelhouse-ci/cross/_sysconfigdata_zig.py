@@ -32,7 +32,8 @@ if is_windows:
     # and has the guard that makes them skip it.
     flags += f" -include {shlex.quote(str(here / 'pyconfig.windows.h'))}"
     unused = Path(os.environ["FLAMESPAWN_ZIG_SCRATCH"]) / "unused.lib"
-    linker += f" -s -Wl,--out-implib,{shlex.quote(str(unused))}"
+    # /Brepro puts a hash in the place of the time, for the same bytes every time.
+    linker += f" -s -Wl,/Brepro -Wl,--out-implib,{shlex.quote(str(unused))}"
 elif "-macos" in target:
     linker += " -Wl,-undefined,dynamic_lookup"
 else:
