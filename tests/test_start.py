@@ -297,6 +297,7 @@ if __name__ == "__main__":
         (["die when told", "raise", "hang", "hang"], 1),
     ],
 )
+@pytest.mark.posix("fork")
 def test_failures_during_the_start(what: list[str], first: int, run_launcher: RunLauncher) -> None:
     """Ranks that fail while others are still being forked keep their order."""
     assert probes.printed(run_launcher(DEATHS_DURING_THE_START, json.dumps(what))) == first
