@@ -108,6 +108,10 @@ spawn(const procset_launch *launch, const procset__launchee *entry,
     pid_t pid;
     int r;
 
+    if (entry->errors != NULL) {
+        // No file action moves to a place in a file.
+        return procset__error_invalid(PROCSET__CALL_LAUNCH);
+    }
     r = choose_descriptors(entry, actions);
     if (r < 0) {
         return r;

@@ -14,8 +14,8 @@ import os
 from pathlib import Path
 
 from flamespawn._lifetime import call_after_fork
-from flamespawn._native import Fd
-from flamespawn._platform import anonymous_file
+from flamespawn._native import FEATURE_TREE, Fd
+from flamespawn._platform import anonymous_file, features
 
 # Nobody says more before it starts; if it does, it ends up in the next one's part.
 PART_SIZE = 1 << 20
@@ -28,7 +28,8 @@ _MOST_CHARACTERS = 400
 @functools.cache
 def can_open_anew() -> bool:
     """Return whether a file that is open can be opened again, at an offset of its own (Linux)."""
-    return Path("/proc/self/fd").is_dir()
+    # Wine shows Linux' /proc to programs for Windows.
+    return bool(features() & FEATURE_TREE) and Path("/proc/self/fd").is_dir()
 
 
 def open_early_stderr() -> EarlyStderr | None:

@@ -195,48 +195,6 @@ start_in_thread(void *argument)
 }
 
 static void
-test_each_has_its_part_of_a_file_for_errors(void)
-{
-    char path[] = "/tmp/test_launch_XXXXXX";
-    int file = mkstemp(path);
-    procset_launch *launch = open_launch(SHELL);
-    char content[9] = "";
-
-    CHECK(file >= 0);
-    CHECK_INT(procset_error_kind(procset_launch_errors(launch, path, 0)), ==,
-              PROCSET_KIND_INVALID);
-    add_script(launch, "echo abc >&2");
-    OK(procset_launch_errors(launch, path, 4));
-    add_script(launch, "printf x >&2; printf yz >&2");
-    CHECK_INT(procset_error_kind(procset_launch_errors(launch, path, -1)), ==,
-              PROCSET_KIND_INVALID);
-    OK(procset_launch_errors(launch, "/nowhere", 1));
-    OK(procset_launch_errors(launch, path, 1));
-    OK(procset_launch_start(launch));
-    CHECK_INT(wait_status(launch, 0), ==, 0);
-    CHECK_INT(wait_status(launch, 1), ==, 0);
-    CHECK(procset_launch_close(launch) == NULL);
-    CHECK_INT(pread(file, content, sizeof(content), 0), ==, 8);
-    CHECK(memcmp(content, "\0xyzabc\n", 8) == 0);
-    CHECK_INT(close(file), ==, 0);
-    CHECK_INT(unlink(path), ==, 0);
-}
-
-static void
-test_a_file_for_errors_that_is_not_there(void)
-{
-    procset_launch *launch = open_launch(SHELL);
-    int r;
-
-    add_script(launch, "exit 0");
-    OK(procset_launch_errors(launch, "/nowhere/at/all", 0));
-    r = procset_launch_start(launch);
-    CHECK_INT(procset_error_code(r), ==, ENOENT);
-    CHECK(strcmp(procset_error_call(r), "open") == 0);
-    CHECK(procset_launch_close(launch) == NULL);
-}
-
-static void
 test_the_end_of_the_starting_thread_ends_nobody(void)
 {
     start_argument start = {.launch = open_launch(SHELL)};
@@ -312,8 +270,6 @@ run_all(unsigned mask)
     RUN(test_a_descriptor_that_is_not_open_is_an_error);
     RUN(test_a_program_that_is_not_there_is_an_error);
     RUN(test_all_or_nothing);
-    RUN(test_each_has_its_part_of_a_file_for_errors);
-    RUN(test_a_file_for_errors_that_is_not_there);
     RUN(test_the_end_of_the_starting_thread_ends_nobody);
     RUN(test_out_of_descriptors);
 }
