@@ -180,9 +180,13 @@ child_start(unsigned code)
     CHECK(SetHandleInformation(write_end, HANDLE_FLAG_INHERIT, 0));
     snprintf(line, sizeof(line), "\"%s\" exit %llu %u", own_path(),
              (unsigned long long) (uintptr_t) read_end, code);
-    if (!CreateProcessA(NULL, line, NULL, NULL, TRUE, 0, NULL, NULL, &startup,
-                        &created)) {
-        CHECK_INT(GetLastError(), ==, 0);
+    for (int tries = 0; !CreateProcessA(NULL, line, NULL, NULL, TRUE, 0, NULL,
+                                        NULL, &startup, &created);
+         tries++) {
+        // Wine says so now and then where many processes end at once.
+        CHECK_INT(GetLastError(), ==, ERROR_INTERNAL_ERROR);
+        CHECK_INT(tries, <, 100);
+        Sleep(20);
     }
     CHECK(CloseHandle(read_end));
     CHECK(CloseHandle(created.hThread));
