@@ -105,11 +105,8 @@ def test_a_job_where_a_call_is_refused(error: str, names: str) -> None:
     assert run(error, names, "wheelhouse-ci/smoke.py").startswith("smoke: ")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("error", "names"),
-    [*TOGETHER[:2], *(pytest.param(*case, marks=pytest.mark.oldkernel) for case in ALONE)],
-)
+@pytest.mark.oldkernel
+@pytest.mark.parametrize(("error", "names"), [*TOGETHER[:2], *ALONE])
 def test_the_same_tests_pass(error: str, names: str) -> None:
     """The tests of starting, joining and arguments pass as they do with everything there."""
     files = [f"tests/test_{name}.py" for name in TESTS]
