@@ -88,7 +88,14 @@ def nothing_left_behind(watchdog: None, warm_up: None) -> Iterator[None]:
     before = descriptors(), threading.active_count(), temporary_files()
     yield
     for child in children():
-        psutil.Process(child).kill()
+        try:
+            process = psutil.Process(child)
+            if process.status() == psutil.STATUS_DEAD:
+                # Nobody waits for it where SIGCHLD is ignored: it is gone in a moment.
+                continue
+            process.kill()
+        except psutil.NoSuchProcess:
+            continue
         pytest.fail(f"left a child: {child}")
     gc.collect()
     after = descriptors(), threading.active_count(), temporary_files()

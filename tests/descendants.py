@@ -119,6 +119,8 @@ def switches(pid: int) -> int:
     return count
 
 
-def let_time_pass(seconds: float) -> None:
-    """For tests of what does not happen meanwhile."""
-    time.sleep(seconds)
+def are_silent(pids: list[int]) -> bool:
+    """Return whether no thread of these processes ran within a second; time is what it is about."""
+    before = [switches(pid) for pid in pids]
+    time.sleep(1)
+    return [switches(pid) for pid in pids] == before

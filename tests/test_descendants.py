@@ -92,41 +92,32 @@ def test_descendants_of_a_stopped_rank(start_method: str) -> None:
 def test_descendants_of_a_rank_that_has_completed(start_method: str) -> None:
     """They are left alone, also when another rank fails later."""
     here, there = multiprocessing.Pipe(duplex=False)
+    word, sayer = multiprocessing.Pipe(duplex=False)
     pids: list[int] = []
-    with descendants.killed_at_end(pids), here, there:
+    with descendants.killed_at_end(pids), here, there, word, sayer:
         context = flamespawn.start_processes(
-            leave_or_fail, (there, here), 2, join=False, start_method=start_method
+            leave_or_fail, (there, word), 2, join=False, start_method=start_method
         )
-        pids += pids_of(here, 1)
-        while not context._members[0].ended:
-            context.join()
-        there.send("fail")
-        with pytest.raises(flamespawn.ProcessRaisedException):
-            while not context.join():
-                pass
+        try:
+            pids += pids_of(here, 1)
+            while not context._members[0].ended:
+                context.join()
+            sayer.send("fail")
+            with pytest.raises(flamespawn.ProcessRaisedException):
+                while not context.join():
+                    pass
 
-        assert not descendants.has_ended(pids[0], 0)
+            assert not descendants.has_ended(pids[0], 0)
+        finally:
+            context.stop()
 
 
-def leave_or_fail(rank: int, there: Connection, here: Connection) -> None:
+def leave_or_fail(rank: int, there: Connection, word: Connection) -> None:
     if rank == 0:
         descendants.daemonize(there)
-        return
-    # The first thing in the pipe may be the pid, which is for the test.
-    deadline = time.monotonic() + SECONDS
-    while time.monotonic() < deadline:
-        if here.poll(0.01):
-            break
-    wait_for_word(here, there)
-
-
-def wait_for_word(here: Connection, there: Connection) -> None:
-    """Raise when the test says so; hand on what is not for this rank."""
-    while True:
-        word = here.recv()
-        if word == "fail":
-            jobs.raise_value_error()
-        there.send(word)
+    else:
+        assert word.recv() == "fail"
+        jobs.raise_value_error()
 
 
 def test_bystanders() -> None:

@@ -189,10 +189,7 @@ def test_guards_do_nothing_meanwhile(run_launcher: RunLauncher) -> None:
     with descendants.killed_at_end(pids):
         pids += hear(launcher, EACH)
         guarded = [pid for pid in pids if len(os.listdir(f"/proc/{pid}/task")) > 1]
-        before = [descendants.switches(pid) for pid in guarded]
-        # Time is what this is about.
-        descendants.let_time_pass(1)
-
         assert len(guarded) == 2
-        assert [descendants.switches(pid) for pid in guarded] == before
+        # They may still be on their way to sleep at first.
+        assert any(descendants.are_silent(guarded) for _ in range(10))
         launcher.kill()

@@ -195,7 +195,7 @@ def test_nothing_in_a_stream_is_executed() -> None:
 
 def test_an_endless_stream_is_not_kept() -> None:
     """A rank that says the same for ever does not fill the launcher's memory with it."""
-    chunk = frame(_frames.STARTED, b"") * 1000 + frame(_frames.RETURNED, b"")[:20]
+    chunk = frame(_frames.RETURNED, b"") * 1000 + frame(_frames.RETURNED, b"")[:20]
     rest = frame(_frames.RETURNED, b"")[20:]
     with report_queue() as queue:
         for _ in range(30):
