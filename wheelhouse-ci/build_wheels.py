@@ -188,7 +188,7 @@ def main() -> None:
     chosen = matrix.select(options.targets)
     prepare_environment()
     out = options.out.resolve()
-    out.mkdir(exist_ok=True)
+    out.mkdir(parents=True, exist_ok=True)
     for old in [*out.glob("*.whl"), *out.glob("*.tar.gz")]:
         old.unlink()
 
