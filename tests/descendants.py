@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 
 FOREVER = 600
@@ -39,27 +39,29 @@ def fork(pipe: Connection) -> None:
 
 def daemonize(pipe: Connection) -> None:
     """Fork twice, in a new session, and close everything, as daemons do; send the pid."""
-    pid = os.fork()
-    if pid == 0:
-        os.setsid()
-        if os.fork() == 0:
-            pipe.send(os.getpid())
-            os.closerange(0, 256)
-            time.sleep(FOREVER)
-        os._exit(0)
-    os.waitpid(pid, 0)
+    _make_daemon(pipe, lambda: time.sleep(FOREVER))
 
 
 def daemonize_and_become_a_program(pipe: Connection) -> None:
+    _make_daemon(pipe, lambda: os.execv(SLEEPER[0], SLEEPER))
+
+
+def _make_daemon(pipe: Connection, work: Callable[[], object]) -> None:
+    """Return when the daemon has sent its pid: it may be ended as soon as this process fails."""
+    read_end, write_end = os.pipe()
     pid = os.fork()
     if pid == 0:
         os.setsid()
         if os.fork() == 0:
             pipe.send(os.getpid())
+            os.write(write_end, b"sent")
             os.closerange(0, 256)
-            os.execv(SLEEPER[0], SLEEPER)
+            work()
         os._exit(0)
     os.waitpid(pid, 0)
+    os.read(read_end, 4)
+    os.close(read_end)
+    os.close(write_end)
 
 
 KINDS = [
