@@ -95,7 +95,17 @@ def extension(name: str, files: list[str]) -> Extension:
 
 
 # What the small module that every rank imports is made of.
-RANK_CONCEPTS = {"clock", "error", "guard", "guard_end", "handle", "hunt", "leave", "tree"}
+RANK_CONCEPTS = {
+    "clock",
+    "error",
+    "guard",
+    "guard_end",
+    "handle",
+    "hunt",
+    "leave",
+    "thread",
+    "tree",
+}
 rank_sources = [file for file in sources() if Path(file).name.partition(".")[0] in RANK_CONCEPTS]
 
 setup(

@@ -10,18 +10,13 @@
 
 #include "error.h"
 #include "guard_end.h"
-#include "handle.h"
+#include "thread.h"
 
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-
-// Enough for the hunt, and for the thread-local storage of everything that a
-// process may have loaded; only touched pages cost memory.
-#define STACK_SIZE (256 * 1024)
 
 // The thread's argument; the thread frees it never, because it never ends.
 typedef struct {
@@ -91,29 +86,6 @@ run_guard(void *argument)
     procset__guard_end(&self->guard);
 }
 
-// Starts a detached thread to which no signal is delivered.
-static int
-start_thread(guarding *self)
-{
-    pthread_attr_t attributes;
-    sigset_t all, old;
-    pthread_t thread;
-    int r;
-
-    r = pthread_attr_init(&attributes);
-    if (r != 0) {
-        return procset__error(PROCSET__CALL_PTHREAD_CREATE, r);
-    }
-    (void) pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    (void) pthread_attr_setstacksize(&attributes, STACK_SIZE);
-    (void) sigfillset(&all);
-    (void) pthread_sigmask(SIG_SETMASK, &all, &old);
-    r = pthread_create(&thread, &attributes, run_guard, self);
-    (void) pthread_sigmask(SIG_SETMASK, &old, NULL);
-    (void) pthread_attr_destroy(&attributes);
-    return r == 0 ? 0 : procset__error(PROCSET__CALL_PTHREAD_CREATE, r);
-}
-
 int
 procset_guard_start(const procset_guard *guard, bool *ret_private)
 {
@@ -129,7 +101,7 @@ procset_guard_start(const procset_guard *guard, bool *ret_private)
     self->guard.job = self->job;
     (void) pthread_mutex_init(&self->mutex, NULL);
     (void) pthread_cond_init(&self->changed, NULL);
-    r = start_thread(self);
+    r = procset__thread_start(run_guard, self);
     if (r < 0) {
         free(self);
         if (procset_error_kind(r) != PROCSET_KIND_REFUSED) {

@@ -6,14 +6,9 @@
 #include "mutex.h"
 #include "pipe.h"
 #include "proc.h"
+#include "thread.h"
 
-#include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
-
-// Enough for waitid() and for the thread-local storage of everything that a
-// process may have loaded; only touched pages cost memory.
-#define STACK_SIZE (256 * 1024)
 
 // One watched child. It is in nobody's list while its thread waits, and in
 // the list of ended ones after that.
@@ -108,29 +103,6 @@ watch_child(void *argument)
     return NULL;
 }
 
-// Starts a detached thread to which no signal is delivered.
-static int
-start_thread(watcher *argument)
-{
-    pthread_attr_t attributes;
-    sigset_t all, old;
-    pthread_t thread;
-    int r;
-
-    r = pthread_attr_init(&attributes);
-    if (r != 0) {
-        return procset__error(PROCSET__CALL_PTHREAD_CREATE, r);
-    }
-    (void) pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    (void) pthread_attr_setstacksize(&attributes, STACK_SIZE);
-    (void) sigfillset(&all);
-    (void) pthread_sigmask(SIG_SETMASK, &all, &old);
-    r = pthread_create(&thread, &attributes, watch_child, argument);
-    (void) pthread_sigmask(SIG_SETMASK, &old, NULL);
-    (void) pthread_attr_destroy(&attributes);
-    return r == 0 ? 0 : procset__error(PROCSET__CALL_PTHREAD_CREATE, r);
-}
-
 int
 procset__watch_start(procset__watch *watch, int64_t pid, size_t index)
 {
@@ -144,7 +116,7 @@ procset__watch_start(procset__watch *watch, int64_t pid, size_t index)
     procset__mutex_lock(watch->mutex);
     watch->references++;
     procset__mutex_unlock(watch->mutex);
-    r = start_thread(self);
+    r = procset__thread_start(watch_child, self);
     if (r < 0) {
         free(self);
         drop_reference(watch);
