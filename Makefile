@@ -97,7 +97,7 @@ test-windows: $(WHEELS)/built build/wine/wheelhouse/built ## run the tests on CP
 test-pythons: wheel ## test the wheel on every CPython that is found here
 	@wheelhouse-ci/test-pythons dist/*.whl
 
-$(TORCH)/built: $(NATIVE) setup.py pyproject.toml | check-tools
+$(TORCH)/built: $(NATIVE) $(wildcard src/*/*.py src/flame/*/*/*.py) setup.py pyproject.toml | check-tools
 	@$(PYTHON) -m venv $(TORCH)
 	@$(TORCH)/bin/python $(PIP_INSTALL) --upgrade pip
 	@$(TORCH)/bin/python $(PIP_INSTALL) torch==2.13.0 scikit-learn

@@ -88,6 +88,12 @@ def compiled_floor() -> Iterator[Path]:
         yield directory
 
 
+def _with_bytecode() -> dict[str, str]:
+    """Return an environment in which the module of the ranks is compiled once, not by each rank."""
+    unwanted = ("PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX")
+    return {name: value for name, value in os.environ.items() if name not in unwanted}
+
+
 @contextlib.contextmanager
 def launcher(command: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
     """
@@ -101,6 +107,7 @@ def launcher(command: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        env=_with_bytecode(),
     )
     with process:
         try:

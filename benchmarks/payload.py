@@ -136,7 +136,7 @@ class Scenario:
 _BYTES = (0, *_SAME_COST)
 _TORCH = (*_PEERS, TORCH)
 SCENARIOS = {
-    "bytes-32": Scenario("bytes to 32 ranks", "bytes", _BYTES, 32, (12, 3), _PEERS, "take"),
+    "bytes-32": Scenario("bytes to 32 ranks", "bytes", _BYTES, 32, (24, 3), _PEERS, "take"),
     "bytes-8": Scenario("bytes to 8 ranks", "bytes", (MB,), 8, (3, 1), _TORCH, "take"),
     "array-100mb": Scenario("numpy float32 to 8 ranks", "array", (100 * MB,), 8, (5, 1)),
     "array-1gb": Scenario("numpy float32 to 8 ranks", "array", (GB,), 8, (2, 1)),

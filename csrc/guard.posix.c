@@ -17,10 +17,15 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+
+// The byte of this rank on the board, if there is one.
+static volatile unsigned char *cared_for;
 
 // The thread's argument; the thread frees it never, because it never ends.
 typedef struct {
     procset_guard guard;
+    volatile unsigned char *board;
     pthread_mutex_t mutex;
     pthread_cond_t changed;
     bool ready;
@@ -83,7 +88,34 @@ run_guard(void *argument)
     (void) pthread_cond_signal(&self->changed);
     (void) pthread_mutex_unlock(&self->mutex);
     wait_for_launcher(&self->guard);
-    procset__guard_end(&self->guard);
+    procset__guard_end(&self->guard, self->board);
+}
+
+// Mapped, because the rank may close what it has inherited.
+static int
+map_board(const procset_guard *guard, volatile unsigned char **ret_board)
+{
+    void *board;
+
+    if (guard->board == PROCSET_HANDLE_INVALID) {
+        *ret_board = NULL;
+        return 0;
+    }
+    board = mmap(NULL, guard->world_size, PROT_READ | PROT_WRITE, MAP_SHARED,
+                 (int) guard->board, 0);
+    if (board == MAP_FAILED) {
+        return procset__error_last(PROCSET__CALL_MMAP);
+    }
+    *ret_board = board;
+    return 0;
+}
+
+void
+procset_guard_ended_well(void)
+{
+    if (cared_for != NULL) {
+        *cared_for = 1;
+    }
 }
 
 int
@@ -99,6 +131,14 @@ procset_guard_start(const procset_guard *guard, bool *ret_private)
     self->guard = *guard;
     memcpy(self->job, guard->job, size);
     self->guard.job = self->job;
+    r = map_board(guard, &self->board);
+    if (r < 0) {
+        free(self);
+        return r;
+    }
+    if (self->board != NULL) {
+        cared_for = &self->board[guard->rank];
+    }
     (void) pthread_mutex_init(&self->mutex, NULL);
     (void) pthread_cond_init(&self->changed, NULL);
     r = procset__thread_start(run_guard, self);

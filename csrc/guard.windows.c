@@ -19,3 +19,8 @@ procset_guard_start(const procset_guard *guard, bool *ret_private)
     (void) ret_private;
     return procset__error(PROCSET__CALL_GUARD, ERROR_NOT_SUPPORTED);
 }
+
+void
+procset_guard_ended_well(void)
+{
+}

@@ -118,10 +118,25 @@ procset__guard_by_parent(procset_handle pipe)
 
 typedef struct {
     const procset_guard *guard;
+    volatile unsigned char *board;
     pid_t rank_pid;
     // This is a process of its own and not a thread of the rank.
     bool is_apart;
 } ending;
+
+// Whether there are ranks that nobody cares for: they died before the launcher
+// did, or their guards are about to say that they do.
+static bool
+anybody_forgotten(const ending *self)
+{
+    for (size_t i = 0; self->board != NULL && i < self->guard->world_size;
+         i++) {
+        if (self->board[i] == 0) {
+            return true;
+        }
+    }
+    return false;
+}
 
 static int
 end_all(void *argument)
@@ -136,6 +151,9 @@ end_all(void *argument)
         .self = getpid(),
     };
 
+    if (self->board != NULL) {
+        self->board[rank] = 1;
+    }
     if ((self->guard->features & PROCSET_FEATURE_TREE)
         && procset__hunt_open(&hunt) == 0) {
         if (self->is_apart) {
@@ -150,15 +168,25 @@ end_all(void *argument)
             procset__hunt_extend(&hunt);
         }
         (void) procset__hunt_down(&hunt, procset__now() + END_NS);
+        if (anybody_forgotten(self)) {
+            hunt.board = self->board;
+            hunt.world_size = self->guard->world_size;
+            (void) procset__hunt_down(&hunt, procset__now() + END_NS);
+        }
     }
     (void) kill(self->rank_pid, SIGKILL);
     return 0;
 }
 
 _Noreturn void
-procset__guard_end(const procset_guard *guard)
+procset__guard_end(const procset_guard *guard, volatile unsigned char *board)
 {
-    ending self = {.guard = guard, .rank_pid = getpid(), .is_apart = true};
+    ending self = {
+        .guard = guard,
+        .board = board,
+        .rank_pid = getpid(),
+        .is_apart = true,
+    };
     char *stack = mmap(NULL, STACK_SIZE, PROT_READ | PROT_WRITE,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
     int pid = -1;

@@ -22,8 +22,9 @@ procset__guard_continue_at(procset_handle pipe);
 int
 procset__guard_by_parent(procset_handle pipe);
 
-// Ends this process and its descendants.
+// Ends this process and its descendants, and those of the ranks that nobody
+// cares for by the board, which may be NULL.
 _Noreturn void
-procset__guard_end(const procset_guard *guard);
+procset__guard_end(const procset_guard *guard, volatile unsigned char *board);
 
 #endif

@@ -266,6 +266,9 @@ procset__hunt_mark(const char *job, size_t rank)
 static bool
 is_wanted(const procset__hunt *hunt, size_t rank)
 {
+    if (hunt->board != NULL) {
+        return rank < hunt->world_size && hunt->board[rank] == 0;
+    }
     for (size_t i = 0; i < hunt->rank_count; i++) {
         if (hunt->ranks[i] == rank) {
             return true;
@@ -422,8 +425,9 @@ add_if_marked(procset__hunt *hunt, const procset__listed *listed)
 {
     size_t rank;
 
-    if (hunt->rank_count > 0 && listed->pid != hunt->self
-        && !is_found(hunt, listed) && has_mark(hunt, listed->pid, &rank)) {
+    if ((hunt->rank_count > 0 || hunt->board != NULL)
+        && listed->pid != hunt->self && !is_found(hunt, listed)
+        && has_mark(hunt, listed->pid, &rank)) {
         (void) add(hunt, listed, rank);
     }
 }

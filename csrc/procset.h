@@ -256,6 +256,11 @@ typedef struct {
     procset_handle launcher;
     const char *job;
     size_t rank;
+    // A file that the ranks of the job share, with a byte for each of them
+    // that says whether it is cared for; or PROCSET_HANDLE_INVALID. With it a
+    // guard also ends what ranks have left that died before the launcher did.
+    procset_handle board;
+    size_t world_size;
 } procset_guard;
 
 // Starts the guard of this process, once. When it returns, the guard has its
@@ -265,6 +270,10 @@ typedef struct {
 // refuses to make threads, the process is tied to its parent instead.
 int
 procset_guard_start(const procset_guard *guard, bool *ret_private);
+
+// Says that this rank ends well: what it has started may stay.
+void
+procset_guard_ended_well(void);
 
 // Takes over the job of the process with this index and of all that it starts,
 // where there are jobs, or else PROCSET_HANDLE_INVALID. The caller closes it.

@@ -123,6 +123,58 @@ def test_nested_ranks(run_launcher: RunLauncher, start_method: str) -> None:
     check_end(launcher, 2 + 4 + 4 * EACH, launcher.kill)
 
 
+LATE_LAUNCHER = """
+import multiprocessing.connection, os, signal, sys, tempfile, time
+import flamespawn, descendants
+
+tempfile.tempdir = os.path.dirname(__file__)
+
+class Told:
+    def __init__(self, rank):
+        self.rank = rank
+    def send(self, pid):
+        os.write(1, f"{self.rank} {pid}\\n".encode())
+
+def be_rank(rank):
+    if rank != LAST:
+        descendants.start_program(Told(rank), detached=True)
+    if rank == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if rank == LAST:
+        Told(rank).send(os.getpid())
+        time.sleep(descendants.FOREVER)
+
+LAST = 2
+
+if __name__ == "__main__":
+    context = flamespawn.start_processes(be_rank, (), 3, False, start_method=sys.argv[1])
+    for process in context.processes[:LAST]:
+        multiprocessing.connection.wait([process.sentinel])
+    print("launcher", os.getpid(), flush=True)
+    time.sleep(descendants.FOREVER)
+"""
+
+
+@pytest.mark.parametrize("start_method", START_METHODS)
+def test_rank_that_died_before(run_launcher: RunLauncher, start_method: str) -> None:
+    """What a failed rank has left goes with a launcher that has not looked; a well one keeps it."""
+    launcher = run_launcher(LATE_LAUNCHER, start_method)
+    assert launcher.stdout is not None
+    told: dict[str, int] = {}
+    pids: list[int] = []
+    with descendants.killed_at_end(pids):
+        # Three of these, and the launcher's word that the first two ranks have ended.
+        for line in [launcher.stdout.readline() for _ in range(4)]:
+            who, pid = line.split()
+            told[who] = int(pid)
+            pids.append(int(pid))
+        launcher.kill()
+
+        assert descendants.has_ended(told["0"], SECONDS)
+        assert descendants.has_ended(told["2"], SECONDS)
+        assert not descendants.has_ended(told["1"], 0)
+
+
 def test_nohup(run_launcher: RunLauncher) -> None:
     """Under nohup, where SIGHUP is ignored, and as a background job, where SIGINT is."""
     prefix = ("sh", "-c", 'trap "" INT QUIT HUP; exec nohup "$@"', "sh")

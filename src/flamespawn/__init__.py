@@ -5,8 +5,6 @@ In a rank names are imported when they are first used: it needs much less than a
 every rank pays for what it imports.
 """
 
-from __future__ import annotations
-
 import sys
 
 TYPE_CHECKING = False
@@ -64,7 +62,7 @@ def __getattr__(name: str) -> object:
     return value
 
 
-def __dir__() -> list[str]:
+def __dir__() -> "list[str]":
     return sorted({*globals(), *__all__})
 
 

@@ -6,8 +6,6 @@ not from a slow file system, and however the launcher has found this package. Th
 same way; `flamespawn._launch` sends both.
 """
 
-from __future__ import annotations
-
 import sys
 from _frozen_importlib import ModuleSpec
 from _frozen_importlib_external import SourceFileLoader
@@ -18,7 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-def boot(header: dict[str, Any]) -> None:
+def boot(header: "dict[str, Any]") -> None:
     """Import the modules in *header*, and do what it says."""
     for name, path, code in header["modules"]:
         # A `sitecustomize` may have been faster.
@@ -27,7 +25,7 @@ def boot(header: dict[str, Any]) -> None:
     sys.modules["flamespawn._fresh"].main(header)
 
 
-def _import(name: str, path: str, code: Any) -> None:
+def _import(name: str, path: str, code: "Any") -> None:
     """Do what an import does with a module that has been found."""
     package, _, own_name = name.rpartition(".")
     spec = ModuleSpec(name, SourceFileLoader(name, path), origin=path, is_package=not package)

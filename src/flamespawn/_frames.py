@@ -9,8 +9,6 @@ Between two frames there may be text of faulthandler, which knows nothing of fra
 Every rank imports this module: it must stay small, and does without `struct`.
 """
 
-from __future__ import annotations
-
 # No text that faulthandler writes has the first of these bytes in it.
 MAGIC = b"\xffFSR"
 # Magic, kind, rank, pid, CLOCK_MONOTONIC in ns (one clock for all processes of a host), body size.
@@ -29,7 +27,7 @@ def pack(number: int, size: int) -> bytes:
     return number.to_bytes(size, "little", signed=True)
 
 
-def unpack(buffer: bytes | bytearray | memoryview, start: int, size: int) -> int:
+def unpack(buffer: "bytes | bytearray | memoryview", start: int, size: int) -> int:
     return int.from_bytes(buffer[start : start + size], "little", signed=True)
 
 
@@ -39,8 +37,8 @@ def pack_header(kind: int, rank: int, pid: int, time_ns: int, size: int) -> byte
 
 
 def unpack_header(
-    buffer: bytes | bytearray | memoryview, start: int
-) -> tuple[int, int, int, int, int] | None:
+    buffer: "bytes | bytearray | memoryview", start: int
+) -> "tuple[int, int, int, int, int] | None":
     """Return kind, rank, pid, time and size of the body; None if this is not the start of one."""
     if buffer[start : start + len(MAGIC)] != MAGIC:
         return None

@@ -6,10 +6,9 @@ inherit: the pickles of what to run, the buffers that belong to them, and a head
 the rest. `flamespawn._payload` writes that file and `flamespawn._launch` the header.
 
 Every rank imports this module, and its time counts once for each rank: it imports as little as it
-can, and no part of `multiprocessing`, which costs as much as the interpreter itself.
+can, and no part of `multiprocessing`, which costs as much as the interpreter itself. Not even
+`__future__`, which is a file of its own: annotations are strings here.
 """
-
-from __future__ import annotations
 
 import gc
 import os
@@ -36,7 +35,7 @@ _MAP_FROM = 1 << 18
 _NOT_CALLED = "This happened before the function was called, when the rank was prepared."
 
 # What this process was booted with, for processes that it starts itself.
-boot_code: dict[str, Any] = {}
+boot_code: "dict[str, Any]" = {}
 
 FULL_EXIT_VARIABLE = "FLAMESPAWN_FULL_EXIT"
 
@@ -52,7 +51,7 @@ class InheritedFd:
         return self._fd
 
 
-def main(header: dict[str, Any]) -> NoReturn:
+def main(header: "dict[str, Any]") -> "NoReturn":
     """
     Do what the launcher wants of this process.
 
@@ -60,16 +59,11 @@ def main(header: dict[str, Any]) -> NoReturn:
         header: what `flamespawn._launch` has written.
     """
     # Now, because the function may leave no descriptor to import it with, or no path to it.
-    from flamespawn._rank_native import guard, leave
+    from flamespawn._rank_native import leave
 
     boot_code.update({name: header.pop(name) for name in ("boot", "modules")})
     options = dict(word.split("=", 1) for word in sys.argv[2:])
-    if header["guard"] is not None:
-        name, *where = header["guard"]
-        # The pipe is of use to others, too.
-        if guard(name, int(options["rank"]), *where) and where[-1] >= 0:
-            os.close(where[-1])
-            header["fds"].remove(where[-1])
+    _start_guard(header, int(options["rank"]))
     _use_launchers_stderr(header["early_stderr"], int(options["rank"]))
     sys.path = header["sys_path"]
     header["fds"].extend(int(options[name]) for name in ("report", "sentinel") if name in options)
@@ -97,7 +91,22 @@ def main(header: dict[str, Any]) -> NoReturn:
     leave(code)
 
 
-def _use_launchers_stderr(early: tuple[int, int, int, int] | None, rank: int) -> None:
+def _start_guard(header: "dict[str, Any]", rank: int) -> None:
+    """Let this process end when its launcher does."""
+    if header["guard"] is None:
+        return
+    from flamespawn._rank_native import guard
+
+    name, features, pipe, launcher, board, world_size = header["guard"]
+    is_private = guard(name, rank, features, pipe, launcher, board, world_size)
+    # The pipe is of use to others, too.
+    for fd in (board, launcher) if is_private else (board,):
+        if fd >= 0:
+            os.close(fd)
+            header["fds"].remove(fd)
+
+
+def _use_launchers_stderr(early: "tuple[int, int, int, int] | None", rank: int) -> None:
     """Hand on what was written on the standard error so far; see `flamespawn._early_stderr`."""
     if early is None:
         return
@@ -120,7 +129,7 @@ def _use_launchers_stderr(early: tuple[int, int, int, int] | None, rank: int) ->
 class _Rank:
     """A function to be run by a rank, and its report."""
 
-    def __init__(self, header: dict[str, Any], options: dict[str, str]) -> None:
+    def __init__(self, header: "dict[str, Any]", options: "dict[str, str]") -> None:
         self._header = header
         self._rank = int(options["rank"])
         self._pid = os.getpid()
@@ -152,7 +161,7 @@ class _Rank:
         """Report an exit after the function; return the exit code."""
         return _rank.exit(error, self._report if self._is_rank() else None)
 
-    def steps(self) -> list[Callable[[], int | None]]:
+    def steps(self) -> "list[Callable[[], int | None]]":
         """Return what is to be done, last first."""
         last, *others = exit_steps()
         return [last, self._interrupts.let_go, *others, self._interrupts.keep, self.run]
@@ -160,6 +169,9 @@ class _Rank:
     def succeed(self) -> None:
         """Report that nothing is left to be done."""
         if self._is_rank():
+            from flamespawn._rank_native import ended_well
+
+            ended_well()
             _rank.tell(self._report.done)
 
     def _is_rank(self) -> bool:
@@ -187,7 +199,7 @@ class _Interrupts:
             self._one_came = False
             raise KeyboardInterrupt
 
-    def _note(self, unraisable: Any) -> None:
+    def _note(self, unraisable: "Any") -> None:
         if issubclass(unraisable.exc_type, KeyboardInterrupt):
             self._one_came = True
         else:
@@ -197,7 +209,7 @@ class _Interrupts:
 class _Process:
     """A process object of `multiprocessing` to be run. It reports nothing."""
 
-    def __init__(self, header: dict[str, Any]) -> None:
+    def __init__(self, header: "dict[str, Any]") -> None:
         self._header = header
 
     def run(self) -> int:
@@ -212,7 +224,7 @@ class _Process:
         """Return the exit code of an exit outside of the function."""
         return _rank.exit(error, None)
 
-    def steps(self) -> list[Callable[[], int | None]]:
+    def steps(self) -> "list[Callable[[], int | None]]":
         """Return what is to be done, last first."""
         return [*exit_steps(), self.run]
 
@@ -239,10 +251,10 @@ class _Preparation:
     """Whether this process is still being prepared, and what was refused meanwhile."""
 
     running = False
-    refusal: BaseException | None = None
+    refusal: "BaseException | None" = None
 
 
-def _prepared(header: dict[str, Any], rank: int) -> Any:
+def _prepared(header: "dict[str, Any]", rank: int) -> "Any":
     """Make this process what the launcher is, and return what it is to run."""
     for fd in header["fds"]:
         here.keep_from_children(fd)
@@ -305,7 +317,7 @@ def _use_no_input() -> None:
         return
 
 
-def _import_main(header: dict[str, Any]) -> None:
+def _import_main(header: "dict[str, Any]") -> None:
     """Run the launcher's main module again, as `__mp_main__`."""
     name: str | None = header.get("init_main_from_name")
     path: str | None = header.get("init_main_from_path")
@@ -333,7 +345,7 @@ def _import_main(header: dict[str, Any]) -> None:
     sys.modules["__main__"] = sys.modules["__mp_main__"] = module
 
 
-def _run_script(path: str, code: Any) -> None:
+def _run_script(path: str, code: "Any") -> None:
     """Do for a script what `runpy.run_path` does, without what that imports and compiles."""
     from _frozen_importlib_external import SourceFileLoader
 
@@ -359,7 +371,7 @@ def _run_script(path: str, code: Any) -> None:
 # ----------------------------------------------------------------------------------------- payload
 
 
-def _import_pickle() -> Any:
+def _import_pickle() -> "Any":
     """
     Import `_pickle`: `pickle` imports the regular expressions, for its own command line.
 
@@ -386,11 +398,11 @@ def _import_pickle() -> Any:
     return _pickle
 
 
-def _unpickle(data: object, buffers: object = ()) -> Any:
+def _unpickle(data: object, buffers: object = ()) -> "Any":
     return _import_pickle().loads(data, buffers=buffers)
 
 
-def _load(header: dict[str, Any], rank: int) -> Any:
+def _load(header: "dict[str, Any]", rank: int) -> "Any":
     """Unpickle what to run; large buffers are private, writable views of the shared file."""
     fd: int = header["fd"]
     parts: list[tuple[int, int, list[tuple[int, int]]]] = header["parts"]

@@ -4,8 +4,6 @@ What a process of ours does in its own way on POSIX; `_here_windows` is its othe
 Every rank imports this module: it imports as little as it can.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 
@@ -38,7 +36,7 @@ def let_interrupts_in() -> None:
     _signal.pthread_sigmask(_signal.SIG_UNBLOCK, (_signal.SIGINT,))
 
 
-def map_privately(fd: int, size: int) -> mmap:
+def map_privately(fd: int, size: int) -> "mmap":
     """Map a file so that writing to the memory changes nothing for others."""
     import mmap  # only for large arguments
 

@@ -4,8 +4,6 @@ What a process of ours does in its own way on Windows; `_here_posix` is its othe
 Every rank imports this module: it imports as little as it can. `msvcrt` and `_winapi` are built in.
 """
 
-from __future__ import annotations
-
 import msvcrt
 import os
 import sys
@@ -48,7 +46,7 @@ def read_at(fd: int, size: int, start: int) -> bytes:
         return memory[start : start + size]
 
 
-def map_privately(fd: int, size: int) -> mmap:
+def map_privately(fd: int, size: int) -> "mmap":
     """Map a file so that writing to the memory changes nothing for others."""
     import mmap
 

@@ -15,7 +15,8 @@ from multiprocessing.connection import Connection
 from flamespawn import _native
 from flamespawn._deadline import Deadline, after, earlier, has_passed
 from flamespawn._member import Member
-from flamespawn._platform import LauncherPipe, features
+from flamespawn._native import Fd
+from flamespawn._platform import LauncherPipe, anonymous_file, features
 from flamespawn._teardown import REAP_TIME
 
 MARK_VARIABLE = "FLAMESPAWN_JOB"
@@ -24,6 +25,19 @@ MARK_VARIABLE = "FLAMESPAWN_JOB"
 def variable(job: str, rank: int) -> str:
     """Return the value of `FLAMESPAWN_JOB` for a rank: its mark, after those of its ancestors."""
     return ":".join(filter(None, (os.environ.get(MARK_VARIABLE), f"{job}.{rank}")))
+
+
+def open_board(world_size: int) -> Fd | None:
+    """
+    Return the file in which ranks and their guards say who is cared for; None where it is no use.
+
+    See csrc/procset.h, "guard".
+    """
+    if not features() & _native.FEATURE_TREE:
+        return None
+    board = anonymous_file("flamespawn-board")
+    os.truncate(board.fileno(), world_size)
+    return board
 
 
 class Job:
@@ -108,26 +122,51 @@ class GuardOrder:
     Args:
         job: the name of the job.
         pipe: of the launcher.
+        world_size: the number of ranks.
     """
 
-    def __init__(self, job: str, pipe: LauncherPipe) -> None:
+    def __init__(self, job: str, pipe: LauncherPipe, world_size: int) -> None:
         self._job = job
         self._features = features()
-        ends = pipe.duplicates()
-        self._ends = [Connection(end.detach(), writable=False) for end in ends]
+        self._world_size = world_size
+        copies = {name: Fd(os.dup, fd) for name, fd in pipe.guard_fds().items()}
+        board = open_board(world_size)
+        if board is not None:
+            copies["board"] = board
+        # `multiprocessing` can send connections.
+        self._files = {
+            name: Connection(copy.detach(), writable=False) for name, copy in copies.items()
+        }
 
     def close(self) -> None:
         """Let go of the launcher's copies, once all ranks have been started."""
-        for end in self._ends:
-            end.close()
+        for file in self._files.values():
+            file.close()
 
     def carry_out(self, rank: int) -> None:
         """Start the guard of this process, which is a rank, and mark it."""
         from flamespawn import _rank_native  # noqa: PLC0415 - only ranks need it
 
-        pipe, launcher = (*(end.fileno() for end in self._ends), -1)[:2]
-        if _rank_native.guard(self._job, rank, self._features, pipe, launcher):
+        fds = {name: file.fileno() for name, file in self._files.items()}
+        is_private = _rank_native.guard(
+            self._job,
+            rank,
+            self._features,
+            fds["pipe"],
+            fds.get("launcher", -1),
+            fds.get("board", -1),
+            self._world_size,
+        )
+        if is_private:
             self.close()
+        elif "board" in self._files:
+            self._files["board"].close()
         if self._features & _native.FEATURE_TREE:
             _rank_native.mark(self._job, rank)
             os.environ[MARK_VARIABLE] = variable(self._job, rank)
+
+    def ended_well(self) -> None:
+        """Say that what this process, a rank, has started may stay."""
+        from flamespawn import _rank_native  # noqa: PLC0415 - as above
+
+        _rank_native.ended_well()

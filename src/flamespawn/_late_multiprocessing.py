@@ -7,8 +7,6 @@ right `current_process()`, `parent_process()`, authentication key, start method,
 resource tracker.
 """
 
-from __future__ import annotations
-
 import sys
 
 TYPE_CHECKING = False
@@ -24,13 +22,13 @@ _NAME = "multiprocessing"
 class _Arrangement:
     """Sits in `sys.meta_path` until the package is imported, and puts it right after that."""
 
-    def __init__(self, header: dict[str, Any], rank: int) -> None:
+    def __init__(self, header: "dict[str, Any]", rank: int) -> None:
         self._header = header
         self._rank = rank
 
     def find_spec(
-        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
+        self, name: str, path: "Sequence[str] | None", target: "ModuleType | None" = None
+    ) -> "ModuleSpec | None":
         if name != _NAME:
             return None
         # It may be asked for without being imported, and that more than once.
@@ -52,22 +50,22 @@ class _Arrangement:
 class _Loader:
     """Loads a module as its own loader does, and then has it put right."""
 
-    def __init__(self, loader: Any, arrangement: _Arrangement) -> None:
+    def __init__(self, loader: "Any", arrangement: "_Arrangement") -> None:
         self._loader = loader
         self._arrangement = arrangement
 
-    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+    def create_module(self, spec: "ModuleSpec") -> "ModuleType | None":
         module: ModuleType | None = self._loader.create_module(spec)
         return module
 
-    def exec_module(self, module: ModuleType) -> None:
+    def exec_module(self, module: "ModuleType") -> None:
         spec: Any = module.__spec__
         module.__loader__ = spec.loader = self._loader
         self._loader.exec_module(module)
         self._arrangement.put_right()
 
 
-def arrange(header: dict[str, Any], rank: int) -> None:
+def arrange(header: "dict[str, Any]", rank: int) -> None:
     """Put `multiprocessing` right, now or when it is imported."""
     arrangement = _Arrangement(header, rank)
     if _NAME in sys.modules:
@@ -85,7 +83,7 @@ def end_of_preparation() -> None:
         vars(process.current_process()).pop("_inheriting", None)
 
 
-def _become_process(header: dict[str, Any], rank: int) -> None:
+def _become_process(header: "dict[str, Any]", rank: int) -> None:
     """Make the process objects that `current_process` and `parent_process` return."""
     import itertools
     from multiprocessing import context
@@ -127,7 +125,7 @@ def _become_process(header: dict[str, Any], rank: int) -> None:
         me._inheriting = True
 
 
-def _restore_settings(header: dict[str, Any]) -> None:
+def _restore_settings(header: "dict[str, Any]") -> None:
     """Restore what the launcher had set in its `multiprocessing`."""
     import multiprocessing
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from flamespawn import RANK_MARK, _boot, _fresh, _multiprocessing, _native
 from flamespawn._early_stderr import PART_SIZE, EarlyStderr
-from flamespawn._job import MARK_VARIABLE, Job, variable
+from flamespawn._job import MARK_VARIABLE, Job, open_board, variable
 from flamespawn._native import Fd, call_or_undo
 from flamespawn._payload import Payload
 from flamespawn._platform import (
@@ -99,6 +99,7 @@ class Launch:
         self._sentinels: list[Fd] = []
         self._write_ends: list[Fd] = []
         self._pipe = LauncherPipe()
+        self._board: Fd | None = None
         # The standard library may start a process, which an interrupt would lose.
         tracker = call_undisturbed(tracker_fd)
         file = handle_of(payload.fd)
@@ -128,9 +129,14 @@ class Launch:
         """Return what a rank needs for its guard, or None for no guard."""
         if self._job is None or not features() & _native.FEATURE_GUARD:
             return None
-        pipe, *handle = self._pipe.guard_fds()
-        self._fds.extend(handle)
-        return [self._job.name, features(), pipe, *(handle or [-1])]
+        fds = {"launcher": -1, "board": -1, **self._pipe.guard_fds()}
+        self._board = open_board(len(self._processes))
+        if self._board is not None:
+            fds["board"] = self._board.fileno()
+        # The pipe is among them already.
+        self._fds.extend(fds[name] for name in ("launcher", "board") if fds[name] >= 0)
+        order = [fds[name] for name in ("pipe", "launcher", "board")]
+        return [self._job.name, features(), *order, len(self._processes)]
 
     def _variable(self, rank: int) -> bytes | None:
         """Return the variable that marks a rank and all that it starts."""
@@ -179,6 +185,8 @@ class Launch:
             for fd in self._write_ends:
                 fd.close()
             self._pipe.close_read_end()
+            if self._board is not None:
+                self._board.close()
 
     def popens(self) -> list[Popen]:
         """Return what has been started, also where an exception of a signal handler cut it off."""

@@ -4,8 +4,6 @@ What a process of ours does before it leaves: all that the end of an interpreter
 Every rank imports this module: it imports as little as it can.
 """
 
-from __future__ import annotations
-
 import gc
 import os
 import sys
@@ -16,7 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-def exit_steps() -> list[Callable[[], None]]:
+def exit_steps() -> "list[Callable[[], None]]":
     """What an interpreter does before it takes itself apart, and `multiprocessing`; last first."""
     # The interpreter's own streams hold what was printed before somebody has replaced them.
     streams = ("__stderr__", "__stdout__", "stderr", "stdout")
@@ -96,13 +94,13 @@ def _write_out_files() -> None:
             continue
 
 
-def _is_on_a_disk(file: Any) -> bool:
+def _is_on_a_disk(file: "Any") -> bool:
     import _stat  # built in
 
     return _stat.S_ISREG(os.fstat(file.fileno()).st_mode)
 
 
-def _subclasses(kind: type) -> set[type]:
+def _subclasses(kind: type) -> "set[type]":
     """Return the classes below *kind* that are written in Python."""
     below: set[type] = set()
     direct: type

@@ -6,8 +6,6 @@ and are to be had from here. Every rank imports this module: the launcher's halv
 somebody asks for what is in them.
 """
 
-from __future__ import annotations
-
 import sys
 
 if sys.platform == "win32":
@@ -35,9 +33,10 @@ _HALVES = ("_system", "_multiprocessing", "_popen", "_limits")
 
 
 def __getattr__(name: str) -> object:
-    from importlib import import_module  # noqa: PLC0415 - a rank does without
-
+    # Every `from` asks for `__path__`.
     if not name.startswith("__"):
+        from importlib import import_module  # noqa: PLC0415 - a rank does without
+
         for half in _HALVES:
             module = import_module(f"flamespawn.{half}_{_SYSTEM}")
             if hasattr(module, name):

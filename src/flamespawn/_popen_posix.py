@@ -38,13 +38,10 @@ class LauncherPipe:
         """Return what ranks inherit."""
         return self._read_end.fileno()
 
-    def guard_fds(self) -> list[int]:
+    def guard_fds(self) -> dict[str, int]:
         """Return what the guard of a rank inherits: the read end, and the handle if any."""
-        return [owner.fileno() for owner in (self._read_end, self._handle) if owner is not None]
-
-    def duplicates(self) -> list[Fd]:
-        """Return the same as copies, which belong to the caller."""
-        return [Fd(os.dup, fd) for fd in self.guard_fds()]
+        owners = {"pipe": self._read_end, "launcher": self._handle}
+        return {name: owner.fileno() for name, owner in owners.items() if owner is not None}
 
     def close_read_end(self) -> None:
         """Only the ranks have it, and the handle, from now on."""

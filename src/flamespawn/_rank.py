@@ -4,8 +4,6 @@ What runs in a rank: the user's function, and the report on how it went.
 Every rank imports this module: what only failures need is imported when one happens.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 
@@ -25,11 +23,11 @@ INTERRUPTED = 130
 
 
 def run(
-    fn: Callable[..., object],
+    fn: "Callable[..., object]",
     rank: int,
-    args: Sequence[Any],
-    pipe: Connection,
-    guard: GuardOrder | None = None,
+    args: "Sequence[Any]",
+    pipe: "Connection",
+    guard: "GuardOrder | None" = None,
 ) -> None:
     """
     Call `fn(rank, *args)` and report how it ended: what `multiprocessing` runs in a rank.
@@ -52,10 +50,14 @@ def run(
     if code:
         sys.exit(code)
     if os.getpid() == pid:
+        if guard is not None:
+            guard.ended_well()
         tell(report.done)
 
 
-def call(fn: Callable[..., object], rank: int, args: Sequence[Any], report: ReportWriter) -> int:
+def call(
+    fn: "Callable[..., object]", rank: int, args: "Sequence[Any]", report: "ReportWriter"
+) -> int:
     """
     Call `fn(rank, *args)`, and report a failure at once.
 
@@ -77,7 +79,7 @@ def call(fn: Callable[..., object], rank: int, args: Sequence[Any], report: Repo
     return 0
 
 
-def tell(report: Callable[..., None], *args: object) -> None:
+def tell(report: "Callable[..., None]", *args: object) -> None:
     """Report, unless nobody listens: a launcher that exits waits for its ranks without reading."""
     try:
         report(*args)
@@ -85,7 +87,7 @@ def tell(report: Callable[..., None], *args: object) -> None:
         return
 
 
-def fail(report: ReportWriter, error: BaseException) -> int:
+def fail(report: "ReportWriter", error: BaseException) -> int:
     """Report a failure and return the exit code that goes with it."""
     interrupted = isinstance(error, KeyboardInterrupt)
     try:
@@ -105,7 +107,7 @@ def show(error: BaseException) -> int:
     return 1
 
 
-def exit(error: SystemExit, report: ReportWriter | None) -> int:  # noqa: A001 - its name everywhere
+def exit(error: SystemExit, report: "ReportWriter | None") -> int:  # noqa: A001 - its name everywhere
     """Report an exit, if there is somewhere to report to; print its message; return its code."""
     code, message = _exit_code(error)
     if code and report is not None:
@@ -119,7 +121,7 @@ def exit(error: SystemExit, report: ReportWriter | None) -> int:  # noqa: A001 -
     return code
 
 
-def _exit_code(error: SystemExit) -> tuple[int, str]:
+def _exit_code(error: SystemExit) -> "tuple[int, str]":
     """Return the exit code and the message that the interpreter makes of a SystemExit."""
     if error.code is None:
         return 0, ""

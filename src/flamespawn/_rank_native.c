@@ -1,6 +1,7 @@
 /*
- * What a rank needs of the C library: leave() is in csrc/leave.h, guard() and
- * mark() are procset_guard_start() and procset_tree_mark() in csrc/procset.h.
+ * What a rank needs of the C library: leave() is in csrc/leave.h, guard(),
+ * ended_well() and mark() are procset_guard_start(),
+ * procset_guard_ended_well() and procset_tree_mark() in csrc/procset.h.
  *
  * Every rank imports it. It is C and not Cython, because a Cython module for
  * the stable ABI imports `inspect` when it is imported, which takes longer
@@ -33,9 +34,8 @@ raise_error(int error)
                                           procset_error_call(error),
                                           procset_error_code(error));
     PyObject *arguments =
-        text == NULL
-            ? NULL
-            : Py_BuildValue("iO", procset_error_code(error), text);
+        text == NULL ? NULL
+                     : Py_BuildValue("iO", procset_error_code(error), text);
 
     if (arguments != NULL) {
         PyErr_SetObject(PyExc_OSError, arguments);
@@ -50,14 +50,14 @@ guard(PyObject *module, PyObject *arguments)
 {
     procset_guard guard;
     const char *job;
-    Py_ssize_t rank, pipe, launcher;
+    Py_ssize_t rank, pipe, launcher, board, world_size;
     unsigned features;
     bool is_private = false;
     int r;
 
     (void) module;
-    if (!PyArg_ParseTuple(arguments, "snInn", &job, &rank, &features, &pipe,
-                          &launcher)) {
+    if (!PyArg_ParseTuple(arguments, "snInnnn", &job, &rank, &features, &pipe,
+                          &launcher, &board, &world_size)) {
         return NULL;
     }
     guard = (procset_guard) {
@@ -66,9 +66,20 @@ guard(PyObject *module, PyObject *arguments)
         .launcher = (procset_handle) launcher,
         .job = job,
         .rank = (size_t) rank,
+        .board = (procset_handle) board,
+        .world_size = (size_t) world_size,
     };
     r = procset_guard_start(&guard, &is_private);
     return r < 0 ? raise_error(r) : PyBool_FromLong(is_private);
+}
+
+static PyObject *
+ended_well(PyObject *module, PyObject *unused)
+{
+    (void) module;
+    (void) unused;
+    procset_guard_ended_well();
+    Py_RETURN_NONE;
 }
 
 static PyObject *
@@ -92,7 +103,10 @@ mark(PyObject *module, PyObject *arguments)
 static PyMethodDef methods[] = {
     {"guard", guard, METH_VARARGS,
      "Start the guard of this process: job, rank, features, the pipe of the "
-     "launcher and its handle or -1. Return whether both may be closed."},
+     "launcher, its handle or -1, the board or -1, and the world size. Return "
+     "whether pipe and handle may be closed; the board may be in any case."},
+    {"ended_well", ended_well, METH_NOARGS,
+     "Say that this rank ends well, and what it has started may stay."},
     {"mark", mark, METH_VARARGS,
      "Give this process the mark of a job and a rank, for its forks."},
     {"leave", leave, METH_O,

@@ -1,5 +1,15 @@
 from typing import NoReturn
 
-def guard(job: str, rank: int, features: int, pipe: int, launcher: int, /) -> bool: ...
+def ended_well() -> None: ...
+def guard(
+    job: str,
+    rank: int,
+    features: int,
+    pipe: int,
+    launcher: int,
+    board: int,
+    world_size: int,
+    /,
+) -> bool: ...
 def leave(code: int, /) -> NoReturn: ...
 def mark(job: str, rank: int, /) -> None: ...

@@ -4,8 +4,6 @@ The rank's end of its report pipe.
 Every rank imports this module: what only failures need is imported when one happens.
 """
 
-from __future__ import annotations
-
 import os
 import time
 
@@ -52,7 +50,7 @@ def _pickle_if_portable(exception: BaseException) -> bytes:
     return data if survives and len(data) <= MAX_FIELD else b""
 
 
-def _describe(exception: BaseException) -> tuple[str, str, str]:
+def _describe(exception: BaseException) -> "tuple[str, str, str]":
     """Return type name, message and traceback, whatever the exception's methods do."""
     import traceback
 

@@ -16,8 +16,6 @@ Facts about faulthandler, which is built in:
 Every rank imports this module: it imports as little as it can.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 
@@ -32,11 +30,11 @@ class _Armed:
     signal = 0
     # Where crashes are written to, if that was not the user's own choice, and what that is.
     crash_fd = -1
-    crash_pipe: os.stat_result | None = None
+    crash_pipe: "os.stat_result | None" = None
     is_hooked = False
 
 
-def arm(fd: int, answer: Callable[[], None]) -> int:
+def arm(fd: int, answer: "Callable[[], None]") -> int:
     """
     Let this process write its stacks when it crashes, and when it gets a certain signal.
 
@@ -112,7 +110,7 @@ def _disarm_in_fork() -> None:
         os.close(nowhere)
 
 
-def _is_still(fd: int, pipe: os.stat_result | None) -> bool:
+def _is_still(fd: int, pipe: "os.stat_result | None") -> bool:
     """Return whether the function has not opened something of its own in the pipe's place."""
     try:
         return pipe is not None and os.path.samestat(os.fstat(fd), pipe)

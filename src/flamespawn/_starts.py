@@ -152,7 +152,7 @@ class MultiprocessingStart(Start):
         self._mp_context: Any = _multiprocessing.context(start_method)
 
     def _start(self, nprocs: int) -> None:
-        guard = call_undisturbed(self._order_guard)
+        guard = call_undisturbed(functools.partial(self._order_guard, nprocs))
         try:
             for rank in range(nprocs):
                 # This may take any time, if a pipe is full, and is done before.
@@ -164,11 +164,11 @@ class MultiprocessingStart(Start):
                 # Connections that are interrupted there are closed a second time later.
                 call_undisturbed(guard.close)
 
-    def _order_guard(self) -> GuardOrder | None:
+    def _order_guard(self, nprocs: int) -> GuardOrder | None:
         if not features() & _native.FEATURE_GUARD:
             return None
         self._job.pipe = LauncherPipe()
-        return GuardOrder(self._job.name, self._job.pipe)
+        return GuardOrder(self._job.name, self._job.pipe, nprocs)
 
     def _start_rank(self, rank: int, guard: GuardOrder | None) -> None:
         pipe = sendable(self._open_report())

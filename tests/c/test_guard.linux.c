@@ -94,6 +94,7 @@ be_rank(int life, bool by_handle, rank_body body)
         .launcher = PROCSET_HANDLE_INVALID,
         .job = JOB,
         .rank = rank_number,
+        .board = PROCSET_HANDLE_INVALID,
     };
     bool has_own_table;
     char name[96];
@@ -225,6 +226,71 @@ test_launcher_that_becomes_another_program(void)
     check_end(sleep_on, has_pidfd(), false, true);
 }
 
+// Starts a rank of three that share a board. It starts a child in a session of
+// its own, tells the pid of that, and ends by itself unless it is the last.
+static void
+start_rank_with_board(size_t rank, const int *life, int board)
+{
+    procset_guard guard = {
+        .features = features,
+        .pipe = life[0],
+        .launcher = PROCSET_HANDLE_INVALID,
+        .job = JOB,
+        .rank = rank,
+        .board = board,
+        .world_size = 3,
+    };
+    bool has_own_table;
+    pid_t pid = fork();
+
+    if (pid == 0) {
+        close(life[1]);
+        OK(procset_tree_mark(JOB, rank));
+        OK(procset_guard_start(&guard, &has_own_table));
+        if (rank == 2) {
+            tell_pid();
+            sleep_on();
+        }
+        if (fork() == 0) {
+            setsid();
+            tell_pid();
+            sleep_on();
+        }
+        if (rank == 1) {
+            procset_guard_ended_well();
+        }
+        _exit(1);
+    }
+    if (rank != 2) {
+        CHECK_INT(waitpid(pid, NULL, 0), ==, pid);
+    }
+}
+
+// What a rank has left that failed is ended by the guard of another, and what
+// one has left that ended well is not.
+static void
+test_ranks_that_are_dead_already(void)
+{
+    int board = make_memfd("board");
+    pid_t left[3];
+    int life[2];
+
+    CHECK_INT(ftruncate(board, 3), ==, 0);
+    CHECK_INT(pipe2(life, O_CLOEXEC), ==, 0);
+    for (size_t rank = 0; rank < 3; rank++) {
+        start_rank_with_board(rank, life, board);
+        left[rank] = hear_pid();
+    }
+    close(life[0]);
+    close(life[1]);
+    close(board);
+    CHECK_INT(waitpid(left[2], NULL, 0), ==, left[2]);
+    CHECK_INT(waitpid(left[0], NULL, 0), ==, left[0]);
+    CHECK_INT(waitpid(left[1], NULL, WNOHANG), ==, 0);
+    CHECK_INT(kill(left[1], SIGKILL), ==, 0);
+    CHECK_INT(waitpid(left[1], NULL, 0), ==, left[1]);
+}
+
 static void
 test_all(unsigned mask)
 {
@@ -236,6 +302,7 @@ test_all(unsigned mask)
     RUN(test_rank_that_computes);
     RUN(test_pipe_that_lives_on);
     RUN(test_launcher_that_becomes_another_program);
+    RUN(test_ranks_that_are_dead_already);
 }
 
 int
