@@ -8,7 +8,7 @@ WHEELS := .venv-wheels
 ZIG := .venv-zig
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
-NATIVE := $(wildcard csrc/*.c csrc/*.h src/flamespawn/*.pyx src/flamespawn/*.pxd src/flamespawn/_*.c)
+NATIVE := $(wildcard csrc/*.c csrc/*.h src/flamespawn/*.pyx src/flamespawn/*.px[di] src/flamespawn/_*.c)
 CSOURCES := $(wildcard csrc/*.[ch] tests/c/*.[ch] tests/c/*/*.[ch] tests/c/*/*/*.h benchmarks/*.c)
 
 .DEFAULT_GOAL := help

@@ -103,6 +103,8 @@ RANK_CONCEPTS = {
     "handle",
     "hunt",
     "leave",
+    "listing",
+    "mark",
     "thread",
     "tree",
 }

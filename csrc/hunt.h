@@ -7,14 +7,7 @@
 #ifndef PROCSET_HUNT_H
 #define PROCSET_HUNT_H
 
-#include "procset.h"
-
-// A living process, as the system lists it.
-typedef struct {
-    int32_t pid;
-    int32_t parent;
-    uint64_t start; // with the pid, its identity
-} procset__listed;
+#include "listing.h"
 
 // A descendant.
 typedef struct {
@@ -58,6 +51,10 @@ procset__hunt_works(void);
 // See procset_tree_mark(). Allocates nothing either.
 int
 procset__hunt_mark(const char *job, size_t rank);
+
+// Whether a rank is one of those whose descendants are ended.
+bool
+procset__hunt_wants(const procset__hunt *hunt, size_t rank);
 
 // Reserves memory; the pages cost nothing until they are used. The caller
 // fills in the first members before and the ranks any time.
