@@ -40,8 +40,11 @@ typedef struct {
     // Closed while /proc is read, so that there is a descriptor for that when
     // this process has no other left.
     procset_handle spare[2];
-    // Some process was ending or becoming a program when it was looked at.
+    // Some process was ending or becoming a program when it was looked at, so
+    // that what it has become or left may have been missed.
     bool unsettled;
+    // Which processes were dead, but not collected, in the last snapshot.
+    uint64_t dead;
 } procset__hunt;
 
 // Whether descendants can be found on this system.

@@ -165,7 +165,7 @@ add(procset__hunt *hunt, const procset__listed *listed, size_t rank)
             quarry.handle = (procset_handle) fd;
         }
     }
-    if (!procset__listing_one(listed->pid, &now)
+    if (procset__listing_one(listed->pid, &now) != PROCSET__LIVES
         || now.start != listed->start) {
         (void) procset__handle_close(quarry.handle);
         return false;
@@ -186,6 +186,32 @@ add_if_marked(procset__hunt *hunt, const procset__listed *listed)
     }
 }
 
+// Looks at a process that was listed a moment ago. One that has ended since
+// then may have left a child that was not.
+static void
+look_at(procset__hunt *hunt, int32_t pid, uint64_t *dead)
+{
+    procset__listed *listed = &hunt->listed[hunt->listed_count];
+
+    switch (procset__listing_one(pid, listed)) {
+    case PROCSET__LIVES:
+        // At once: a moment later it may have left its work to a child and be
+        // gone.
+        add_if_marked(hunt, listed);
+        hunt->listed_count++;
+        break;
+    case PROCSET__IS_DEAD:
+        // Those that were there before are no news.
+        *dead += (listed->start << 32) ^ (uint64_t) pid;
+        break;
+    case PROCSET__IS_GONE:
+        hunt->unsettled = true;
+        break;
+    case PROCSET__IS_NONE_OF_OURS:
+        break;
+    }
+}
+
 // One entry of a folder as the kernel writes it; see getdents64(2).
 typedef struct {
     uint64_t inode;
@@ -199,6 +225,7 @@ int
 procset__hunt_snapshot(procset__hunt *hunt)
 {
     char buffer[PIECE] __attribute__((aligned(8)));
+    uint64_t dead = 0;
     int r = 0;
     long size;
     int folder;
@@ -219,16 +246,13 @@ procset__hunt_snapshot(procset__hunt *hunt)
             int32_t pid = (int32_t) procset__listing_number(entry->name);
 
             at += entry->size;
-            if (pid > 0 && hunt->listed_count < MOST_LISTED
-                && procset__listing_one(pid,
-                                        &hunt->listed[hunt->listed_count])) {
-                // At once: a moment later it may have left its work to a
-                // child and be gone.
-                add_if_marked(hunt, &hunt->listed[hunt->listed_count]);
-                hunt->listed_count++;
+            if (pid > 0 && hunt->listed_count < MOST_LISTED) {
+                look_at(hunt, pid, &dead);
             }
         }
     }
+    hunt->unsettled = hunt->unsettled || dead != hunt->dead;
+    hunt->dead = dead;
     if (size < 0) {
         r = procset__error_last(PROCSET__CALL_GETDENTS64);
     }
@@ -242,7 +266,7 @@ procset__hunt_add(procset__hunt *hunt, int64_t pid, size_t rank)
 {
     procset__listed listed;
 
-    if (procset__listing_one((int32_t) pid, &listed)) {
+    if (procset__listing_one((int32_t) pid, &listed) == PROCSET__LIVES) {
         (void) add(hunt, &listed, rank);
     }
 }
@@ -287,7 +311,7 @@ is_alive(const procset__quarry *quarry)
 {
     procset__listed now;
 
-    return procset__listing_one(quarry->pid, &now)
+    return procset__listing_one(quarry->pid, &now) == PROCSET__LIVES
            && now.start == quarry->start;
 }
 

@@ -19,9 +19,17 @@ typedef struct {
     uint64_t start; // with the pid, its identity
 } procset__listed;
 
-// Reads parent and start time; false for what has ended and what is the
-// kernel's own.
-bool
+typedef enum {
+    PROCSET__LIVES,
+    // Nobody has collected it yet.
+    PROCSET__IS_DEAD,
+    PROCSET__IS_GONE,
+    // The kernel's own, or nobody may know.
+    PROCSET__IS_NONE_OF_OURS,
+} procset__liveness;
+
+// Reads parent and start time of what lives or is dead.
+procset__liveness
 procset__listing_one(int32_t pid, procset__listed *ret_listed);
 
 // Writes the path of what the system tells of a process under a name.

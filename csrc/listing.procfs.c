@@ -67,7 +67,7 @@ procset__listing_number(const char *text)
     return number;
 }
 
-bool
+procset__liveness
 procset__listing_one(int32_t pid, procset__listed *ret_listed)
 {
     char text[1024];
@@ -78,17 +78,18 @@ procset__listing_one(int32_t pid, procset__listed *ret_listed)
     char state;
 
     if (fd < 0) {
-        return false;
+        return errno == ENOENT || errno == ESRCH ? PROCSET__IS_GONE
+                                                 : PROCSET__IS_NONE_OF_OURS;
     }
     size = procset__listing_read(fd, text, sizeof(text) - 1);
     (void) close(fd);
     if (size <= 0) {
-        return false;
+        return PROCSET__IS_GONE;
     }
     text[size] = '\0';
     at = memrchr(text, ')', (size_t) size);
     if (at == NULL || at[1] == '\0') {
-        return false;
+        return PROCSET__IS_NONE_OF_OURS;
     }
     state = at[2];
     at += 2;
@@ -102,5 +103,8 @@ procset__listing_one(int32_t pid, procset__listed *ret_listed)
         .parent = (int32_t) fields[1],
         .start = fields[19],
     };
-    return state != 'Z' && state != 'X' && !(fields[6] & FLAG_KERNEL_THREAD);
+    if (fields[6] & FLAG_KERNEL_THREAD) {
+        return PROCSET__IS_NONE_OF_OURS;
+    }
+    return state == 'Z' || state == 'X' ? PROCSET__IS_DEAD : PROCSET__LIVES;
 }

@@ -156,6 +156,12 @@ procset__mark_find(procset__hunt *hunt, int32_t pid, size_t *ret_rank)
         return true;
     }
     hunt->unsettled = hunt->unsettled || empty;
-    return runs_our_program(pid)
-           && file_has_mark(hunt, pid, "maps", ret_rank, &empty);
+    if (!runs_our_program(pid)) {
+        return false;
+    }
+    if (file_has_mark(hunt, pid, "maps", ret_rank, &empty)) {
+        return true;
+    }
+    hunt->unsettled = hunt->unsettled || empty;
+    return false;
 }

@@ -15,6 +15,7 @@ import pytest
 import descendants
 import flamespawn
 import jobs
+from flamespawn._job import Job
 
 START_METHODS = ["spawn", "fork", "forkserver"]
 SECONDS = 60
@@ -229,6 +230,28 @@ def test_no_tree(monkeypatch: pytest.MonkeyPatch) -> None:
         pids += pids_of(here, 1)
 
         assert not descendants.has_ended(pids[0], 0)
+
+
+class InterruptedTree:
+    """A tree whose close is cut short after the last step of it."""
+
+    def close(self) -> None:
+        raise KeyboardInterrupt
+
+    def end(self, *_: object) -> None:
+        raise AssertionError("the tree is closed")
+
+
+def test_close_that_is_interrupted() -> None:
+    """A job that was being closed can still be told to end what its ranks have started."""
+    job = Job()
+    job.close()
+    job._tree = InterruptedTree()
+    with pytest.raises(KeyboardInterrupt):
+        job.close()
+
+    assert job.end([0])
+    job.close()
 
 
 def test_has_ended() -> None:

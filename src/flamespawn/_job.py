@@ -63,9 +63,10 @@ class Job:
 
     def close(self) -> None:
         """Let go of everything; the ranks must have ended."""
-        if self._tree is not None:
-            self._tree.close()
-            self._tree = None
+        # What an interrupt cuts short here is called again, and closes itself when it is dropped.
+        tree, self._tree = self._tree, None
+        if tree is not None:
+            tree.close()
         self.pipe = None
 
     def look(self, members: Sequence[Member]) -> None:

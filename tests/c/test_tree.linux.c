@@ -7,8 +7,10 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -78,6 +80,48 @@ start_sleeper(const char *variable)
     }
     wait_for_program(pid);
     return pid;
+}
+
+// A process that ends in the moment after it was listed, and leaves a child.
+static struct {
+    char path[64]; // that is opened then
+    pid_t pid;
+    pid_t child;
+    bool is_collected; // at once
+    int go[2];
+    int told[2];
+} passing;
+
+static void
+let_it_pass(void)
+{
+    siginfo_t info;
+
+    passing.path[0] = '\0';
+    CHECK_INT(write(passing.go[1], "x", 1), ==, 1);
+    CHECK_INT(read(passing.told[0], &passing.child, sizeof(pid_t)), ==,
+              sizeof(pid_t));
+    CHECK_INT(waitid(P_PID, (id_t) passing.pid, &info,
+                     WEXITED | (passing.is_collected ? 0 : WNOWAIT)),
+              ==, 0);
+}
+
+// The one of the C library, which the tree calls, too.
+int
+open(const char *path, int flags, ...)
+{
+    mode_t mode = 0;
+    va_list arguments;
+
+    va_start(arguments, flags);
+    if (flags & O_CREAT) {
+        mode = va_arg(arguments, mode_t);
+    }
+    va_end(arguments);
+    if (passing.path[0] != '\0' && strcmp(path, passing.path) == 0) {
+        let_it_pass();
+    }
+    return (int) syscall(SYS_openat, AT_FDCWD, path, flags, mode);
 }
 
 static bool
@@ -282,6 +326,55 @@ test_what_multiplies(void)
 }
 
 static void
+check_passing(bool is_collected)
+{
+    procset_tree *tree = open_tree();
+    char byte;
+
+    CHECK_INT(pipe2(passing.go, O_CLOEXEC), ==, 0);
+    CHECK_INT(pipe2(passing.told, O_CLOEXEC), ==, 0);
+    passing.is_collected = is_collected;
+    passing.pid = fork();
+    if (passing.pid == 0) {
+        close(passing.go[1]);
+        OK(procset_tree_mark(JOB, 7));
+        CHECK_INT(read(passing.go[0], &byte, 1), ==, 1);
+        if (fork() == 0) {
+            pid_t self = getpid();
+
+            setsid();
+            CHECK_INT(write(passing.told[1], &self, sizeof(self)), ==,
+                      sizeof(self));
+            // Until the test ends, whatever becomes of it.
+            (void) !read(passing.go[0], &byte, 1);
+        }
+        _exit(0);
+    }
+    snprintf(passing.path, sizeof(passing.path), "/proc/%d/stat",
+             (int) passing.pid);
+    end_rank(tree, 7);
+    CHECK(passing.path[0] == '\0');
+    CHECK_INT(waitpid(passing.child, NULL, WNOHANG), ==, passing.child);
+    if (!is_collected) {
+        CHECK_INT(waitpid(passing.pid, NULL, 0), ==, passing.pid);
+    }
+    for (size_t i = 0; i < 2; i++) {
+        close(passing.go[i]);
+        close(passing.told[i]);
+    }
+    CHECK(procset_tree_close(tree) == NULL);
+}
+
+// What a process leaves that ends while all are looked at is found, although
+// it was not there when they were listed.
+static void
+test_one_that_passes_while_others_are_looked_at(void)
+{
+    check_passing(false);
+    check_passing(true);
+}
+
+static void
 test_all(unsigned mask)
 {
     features = procset_probe() & mask;
@@ -291,6 +384,7 @@ test_all(unsigned mask)
     RUN(test_marks_of_forks);
     RUN(test_look);
     RUN(test_what_multiplies);
+    RUN(test_one_that_passes_while_others_are_looked_at);
 }
 
 static void

@@ -26,6 +26,9 @@ _ENDLESS = ("stop", "hang")
 _INTERRUPTED_DESTRUCTOR = re.compile(
     r"Exception ignored in: .*(__del__|remove|Finalize).*\n(.+\n)*KeyboardInterrupt"
 )
+_OWN_HANDLER = re.compile(
+    r"Exception ignored in.*\n((?!Exception ignored).*\n)*?chaos\.acts\.Victim.*\n"
+)
 
 
 @dataclass
@@ -288,9 +291,11 @@ def _judge_changes(run: Run, judged: Judgement) -> None:
 
 def _judge_log(run: Run, judged: Judgement) -> None:
     interrupted = run.notes.blows["launcher"] or run.notes.blows["all"]
+    # A rank's own handler may raise where Python can only print it, and goes on.
+    log = _OWN_HANDLER.sub("", run.log)
     for sign in ("Exception ignored", "ResourceWarning", "Fatal Python error"):
-        if sign in run.log and not interrupted:
-            judged.faults.append(f"printed: {run.log[run.log.index(sign) :][:1000]}")
+        if sign in log and not interrupted:
+            judged.faults.append(f"printed: {log[log.index(sign) :][:1000]}")
 
 
 def judge(job: Job, run: Run, order: float) -> Judgement:
