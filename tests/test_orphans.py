@@ -211,11 +211,17 @@ def test_launcher_becomes_another_program(run_launcher: RunLauncher, start_metho
     assert launcher.poll() is None
 
 
-def test_in_a_pid_namespace(run_launcher: RunLauncher) -> None:
-    """A launcher that is the first process of a container behaves no differently."""
+def in_a_namespace() -> tuple[str, ...]:
+    """Return what to put in front of a command to make it the first process of a PID namespace."""
     prefix = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
     if os.geteuid() != 0 or subprocess.run([*prefix, "true"], check=False).returncode != 0:
         pytest.skip("this needs a PID namespace of its own")
+    return prefix
+
+
+def test_in_a_pid_namespace(run_launcher: RunLauncher) -> None:
+    """A launcher in a container behaves no differently."""
+    prefix = in_a_namespace()
     source = f"""
 import subprocess, sys
 launcher = subprocess.Popen([{sys.executable!r}, *sys.argv[1:]], stdout=subprocess.PIPE, text=True)
@@ -232,6 +238,41 @@ print(all(descendants.has_ended(pid, {SECONDS}) for pid in pids))
     out, err = launcher.communicate(timeout=2 * SECONDS)
 
     assert out == "True\n", err
+
+
+FIRST_PROCESS = """
+import multiprocessing, os
+import flamespawn, descendants
+
+def leave_an_orphan(rank):
+    if os.fork() == 0:
+        if os.fork() == 0:
+            os._exit(7)
+        os._exit(0)
+    os.wait()
+
+def fail(rank, pipe):
+    descendants.start_program(pipe, detached=True)
+    raise ValueError
+
+if __name__ == "__main__":
+    flamespawn.spawn(leave_an_orphan)
+    print(os.getpid(), os.waitstatus_to_exitcode(os.waitpid(-1, 0)[1]))
+    here, there = multiprocessing.Pipe()
+    try:
+        flamespawn.spawn(fail, (there,))
+    except flamespawn.ProcessRaisedException as error:
+        print(error.error_type, descendants.has_ended(here.recv(), 0))
+"""
+
+
+def test_first_process(run_launcher: RunLauncher) -> None:
+    """A launcher that is the init of a container collects its ranks, and no orphan of others."""
+    prefix = in_a_namespace()
+    launcher = run_launcher(FIRST_PROCESS, prefix=prefix)
+    out, err = launcher.communicate(timeout=2 * SECONDS)
+
+    assert out.splitlines() == ["1 7", "ValueError True"], err
 
 
 def test_guards_do_nothing_meanwhile(run_launcher: RunLauncher) -> None:
