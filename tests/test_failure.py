@@ -202,6 +202,66 @@ def test_a_culprit_that_has_to_be_stopped_stays_the_culprit() -> None:
         pipe.close()
 
 
+@pytest.mark.parametrize("start_method", START_METHODS)
+def test_a_failure_that_takes_long_to_describe(start_method: str) -> None:
+    """The rank that raised first is named, although another has said what its error is before."""
+    ours, theirs = Pipe()
+    with pytest.raises(flamespawn.ProcessRaisedException) as caught:
+        flamespawn.start_processes(
+            describe_slowly, (ours, theirs, 0.3), 2, start_method=start_method, grace_period=20
+        )
+
+    assert caught.value.error_index == 1
+    assert caught.value.error_message == "at last"
+    ours.close()
+    theirs.close()
+
+
+def test_a_failure_that_is_never_described() -> None:
+    """A rank that has raised is named also when its error cannot be had within the grace period."""
+    ours, theirs = Pipe()
+    with pytest.raises(flamespawn.ProcessExitedException) as caught:
+        flamespawn.start_processes(
+            describe_slowly, (ours, theirs, 600), 2, start_method=jobs.QUICK, grace_period=0.5
+        )
+
+    assert caught.value.error_index == 1
+    note = "Rank 1 had raised an error, and ended before it had described it."
+    assert note in caught.value.__notes__
+    ours.close()
+    theirs.close()
+
+
+class SlowError(Exception):
+    """
+    An error whose text takes its time.
+
+    Attributes:
+        pipe: is told when somebody begins to wait for the text.
+        seconds: how long it takes.
+    """
+
+    def __init__(self, pipe: Any, seconds: float) -> None:
+        super().__init__()
+        self.pipe = pipe
+        self.seconds = seconds
+
+    def __str__(self) -> str:
+        if self.pipe is not None:
+            self.pipe.send("raised")
+            self.pipe = None
+            time.sleep(self.seconds)
+        return "at last"
+
+
+def describe_slowly(rank: int, ours: Any, theirs: Any, seconds: float) -> None:
+    """Rank 1 raises what takes long to describe, and rank 0 fails meanwhile."""
+    if rank == 1:
+        raise SlowError(theirs, seconds)
+    ours.recv()
+    jobs.raise_value_error()
+
+
 def linger_or_abort(rank: int, pipes: list[Any]) -> None:
     """Rank 0 raises and then does not end by itself; rank 1 aborts when it is told to stop."""
     faulthandler.disable()

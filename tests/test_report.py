@@ -173,7 +173,8 @@ def decode_all(data: bytes) -> list[_report.Report]:
 
 def test_reports_survive_the_pipe() -> None:
     """What is decoded is what was written, with rank, pid and a time stamp."""
-    started, done, exiting, failed = decode_all(frames())
+    reports = decode_all(frames())
+    started, done, exiting, failing, failed = reports
 
     assert isinstance(started, _report.Started)
     assert isinstance(done, _report.Done)
@@ -183,9 +184,11 @@ def test_reports_survive_the_pipe() -> None:
     assert (failed.error_type, failed.message) == ("ValueError", "wrong")
     assert isinstance(failed.load_exception(), ValueError)
     assert failed.host.lower() == platform.node().lower()
-    assert {report.rank for report in (started, done, exiting, failed)} == {7}
-    assert {report.pid for report in (started, done, exiting, failed)} == {os.getpid()}
-    assert started.time_ns <= done.time_ns <= exiting.time_ns <= failed.time_ns
+    assert {report.rank for report in reports} == {7}
+    assert {report.pid for report in reports} == {os.getpid()}
+    assert started.time_ns <= done.time_ns <= exiting.time_ns <= failing.time_ns
+    assert isinstance(failing, _report.Failing)
+    assert failing.time_ns == failed.time_ns
 
 
 def test_incomplete_reports_are_waited_for() -> None:
@@ -196,7 +199,7 @@ def test_incomplete_reports_are_waited_for() -> None:
     for cut in range(len(data)):
         reports = decode_all(data[:cut])
         assert reports == expected[: len(reports)]
-        assert len(reports) < 4
+        assert len(reports) < 5
 
 
 def test_damaged_reports_are_refused_or_harmless() -> None:

@@ -14,7 +14,7 @@ MAGIC = b"\xffFSR"
 # Magic, kind, rank, pid, CLOCK_MONOTONIC in ns (one clock for all processes of a host), body size.
 HEADER_SIZE = 32
 
-STARTED, DONE, EXITING, FAILED, RETURNED, ANSWERED = range(6)
+STARTED, DONE, EXITING, FAILED, RETURNED, ANSWERED, FAILING = range(7)
 
 CODE_SIZE = 8
 LENGTH_SIZE = 8

@@ -17,7 +17,7 @@ from flamespawn._errors import (
 from flamespawn._native import ProcSet
 from flamespawn._platform import KILL, STRONGER, is_child, is_ending, job_of, signal_name
 from flamespawn._queues import ErrorSource
-from flamespawn._report import Done, Exiting, Failed
+from flamespawn._report import Done, Exiting, Failed, Report
 from flamespawn._stacks import split_crash
 
 # What one read takes from a report pipe, and what is read from one rank before the others get
@@ -190,9 +190,8 @@ class Member:
 
     def note_failure(self, well_at: int, *, ended: bool = False) -> None:
         """Note whether, when and how it failed, by what is known now."""
-        final = self.source.final
-        if isinstance(final, _FAILURES):
-            self.failed_at = final.time_ns
+        if self._own_report is not None:
+            self.failed_at = self._own_report.time_ns
         elif self.source.corrupt is not None or (ended and not self._ended_well):
             if self._silent_after is not None:
                 well_at = self._silent_after
@@ -221,6 +220,17 @@ class Member:
         )
 
     @property
+    def _own_report(self) -> Report | None:
+        """What the rank has said of its failure, or that it has failed; None if it has not."""
+        final = self.source.final
+        return final if isinstance(final, _FAILURES) else self.source.failing
+
+    @property
+    def is_describing(self) -> bool:
+        """Whether it has said that it has failed, and may still say how."""
+        return self.source.failing is not None and self.source.final is None
+
+    @property
     def failure_order(self) -> tuple[int, int]:
         """Sort key that puts the first failure first."""
         return (self.failed_at or 0, self._noticed_at)
@@ -233,9 +243,8 @@ class Member:
             return True
         if self._first_signal_at is None or self._silent_after is not None or self.success:
             return False
-        final = self.source.final
-        if isinstance(final, _FAILURES):
-            return final.time_ns > self._first_signal_at
+        if self._own_report is not None:
+            return self._own_report.time_ns > self._first_signal_at
         if self._exit_code is not None and self._exit_code < 0:
             return -self._exit_code in self.signals
         return True
@@ -249,7 +258,8 @@ class Member:
     def can_be_asked(self) -> bool:
         """Whether it can be asked for its stacks: what closed the pipe may be another program."""
         source = self.source
-        return bool(source.fd >= 0 and source.started and source.started.question)
+        is_there = source.fd >= 0 and not self.is_describing
+        return bool(is_there and source.started and source.started.question)
 
     @property
     def owes_answer(self) -> bool:
@@ -363,6 +373,8 @@ class Member:
             yield f"Rank {self.index} was likely killed because memory was short."
         if source.corrupt is not None:
             yield f"What rank {self.index} reported could not be read: {source.corrupt}."
+        elif self.is_describing:
+            yield f"Rank {self.index} had raised an error, and ended before it had described it."
         elif source.must_report and source.started is None:
             early = f"Rank {self.index} ended before its function was called"
             if self._early_stderr:

@@ -22,6 +22,7 @@ from flamespawn._report import (
     CorruptReportError,
     Done,
     Failed,
+    Failing,
     Report,
     Returned,
     Started,
@@ -45,6 +46,7 @@ class ErrorSource(Protocol):
         stacks: what faulthandler has written in the rank, or the latest part of it; may be reset.
         answered: whether the rank has reported that its interpreter took notice; may be reset.
         is_leaving: whether the rank has reported, or begun to, that its function has ended.
+        failing: the report that the function has raised, if it has come.
         corrupt: why the rest cannot be understood, or None.
         must_report: whether a rank that has not reported has failed.
         clean: whether what has arrived, or has not, is what a success looks like.
@@ -58,6 +60,7 @@ class ErrorSource(Protocol):
     started_at: int
     started: Started | None
     is_leaving: bool
+    failing: Report | None
     final: Report | None
     stacks: bytes
     answered: bool
@@ -109,6 +112,7 @@ class ReportQueue:
         self.started_at = time.perf_counter_ns()
         self.started: Started | None = None
         self.is_leaving = False
+        self.failing: Report | None = None
         self.final: Report | None = None
         self.stacks = b""
         self.answered = False
@@ -148,6 +152,9 @@ class ReportQueue:
                     self.started = report
                 elif isinstance(report, Returned):
                     self.is_leaving = True
+                elif isinstance(report, Failing):
+                    self.is_leaving = True
+                    self.failing = report
                 elif isinstance(report, Answered):
                     self.answered = True
                 else:
@@ -219,6 +226,7 @@ class ForeignQueue:
         self.started_at = time.perf_counter_ns()
         self.started: Started | None = None
         self.is_leaving = False
+        self.failing: Report | None = None
         self.final: Report | None = None
         self.stacks = b""
         self.answered = False

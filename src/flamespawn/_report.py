@@ -66,6 +66,11 @@ class Exiting(Report):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Failing(Report):
+    """The function has raised; `Failed` follows when the rank has described how, which may last."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Failed(Report):
     """The function raised."""
 
@@ -101,7 +106,7 @@ class CorruptReportError(ValueError):
 
 
 # In the order of the numbers in `_frames`.
-_KINDS: list[type[Report]] = [Started, Done, Exiting, Failed, Returned, Answered]
+_KINDS: list[type[Report]] = [Started, Done, Exiting, Failed, Returned, Answered, Failing]
 _FAILED_FIELDS = 5
 _BODY_LIMITS = {Started: CODE_SIZE, Exiting: MAX_BODY, Failed: MAX_BODY}
 

@@ -14,6 +14,7 @@ from flamespawn._frames import (
     DONE,
     EXITING,
     FAILED,
+    FAILING,
     LENGTH_SIZE,
     MAX_FIELD,
     RETURNED,
@@ -102,11 +103,15 @@ class ReportWriter:
         self._send(EXITING, pack(code, CODE_SIZE), _encode(message))
 
     def failed(self, exception: BaseException) -> None:
+        # Whoever fails while this one is still being described has failed later.
+        failed_at = time.perf_counter_ns()
+        self._send(FAILING, time_ns=failed_at)
         name, message, text = _describe(exception)
         fields = [_encode(part) for part in (name, message, text, here.host_name())]
         fields.append(_pickle_if_portable(exception))
         lengths = (pack(len(field), LENGTH_SIZE) for field in fields)
-        self._send(FAILED, *(part for pair in zip(lengths, fields) for part in pair))
+        parts = (part for pair in zip(lengths, fields) for part in pair)
+        self._send(FAILED, *parts, time_ns=failed_at)
 
     def arm(self) -> int:
         """Have stacks written into the pipe; return the signal by which to ask, or 0."""
@@ -116,7 +121,7 @@ class ReportWriter:
         """Say that the main thread has come back to the interpreter."""
         self._send(ANSWERED)
 
-    def _send(self, kind: int, *parts: bytes) -> None:
+    def _send(self, kind: int, *parts: bytes, time_ns: int = 0) -> None:
         if kind in _FINAL:
             _stack_writer.disarm()
         if not os.path.samestat(os.fstat(self._fd), self._pipe):
@@ -125,7 +130,8 @@ class ReportWriter:
 
             raise OSError(errno.EBADF, "the report pipe was closed")
         size = sum(map(len, parts))
-        header = pack_header(kind, self._rank, os.getpid(), time.perf_counter_ns(), size)
+        time_ns = time_ns or time.perf_counter_ns()
+        header = pack_header(kind, self._rank, os.getpid(), time_ns, size)
         # A small report goes out in one write, a large one without another copy of it.
         whole = size <= _SMALL
         for part in (b"".join((header, *parts)),) if whole else (header, *parts):

@@ -27,10 +27,6 @@ EXIT_TIME = 0.5
 REAP_TIME = 2.0
 
 
-def _terminate(member: Member, process_set: ProcSet) -> None:
-    member.signal(process_set, STOP)
-
-
 def _kill(member: Member, process_set: ProcSet) -> None:
     member.signal(process_set, KILL)
 
@@ -53,12 +49,12 @@ class Teardown:
         asked = [m for m in members if m.can_be_asked] if ask and grace > 0 else []
         self._members = members
         self._end = now + int((grace + REAP_TIME) * 1e9)
-        # Those that get SIGTERM as soon as they have answered, or were not asked.
+        # Those that get SIGTERM as soon as nothing is expected of them any more.
         self._running = others
         plan: list[tuple[float, Sequence[Member], _Action]] = [
             (0.0, asked, Member.ask),
             (min(ANSWER_TIME, grace), asked, Member.expect_no_answer),
-            (min(EXIT_TIME, grace), leaving, _terminate),
+            (min(EXIT_TIME, grace), leaving, self._expect_end),
             (grace, members, _kill),
         ]
         self._steps = [(now + int(delay * 1e9), who, action) for delay, who, action in plan]
@@ -91,12 +87,15 @@ class Teardown:
             return None
         return self._steps[0][0] if self._steps else self._end
 
+    def _expect_end(self, member: Member, _: ProcSet) -> None:
+        self._running.append(member)
+
     def _stop_running(self, process_set: ProcSet) -> None:
-        """Send SIGTERM to those of whom no answer is expected any more."""
+        """Send SIGTERM to those that owe no answer, and no description of their failure."""
         waiting = []
         for member in self._running:
-            if member.owes_answer:
+            if member.owes_answer or member.is_describing:
                 waiting.append(member)
             else:
-                _terminate(member, process_set)
+                member.signal(process_set, STOP)
         self._running = waiting
