@@ -30,16 +30,26 @@ if ON_WINDOWS:
 else:
     from system_posix import children, descriptors, end_session, os_threads, session
 
-# About nothing but what POSIX has: signals and terminals, and what a chaotic job makes of them.
-collect_ignore = ["test_chaos.py", "test_forward.py", "test_terminal.py"] if ON_WINDOWS else []
-
 START_METHODS = multiprocessing.get_all_start_methods()
 HERE = Path(__file__).parent
 WATCHDOG_SECONDS = 120
+STDERR = pytest.StashKey[int]()
 
 
 def temporary_files() -> set[str]:
     return {name for name in os.listdir(tempfile.gettempdir()) if not name.startswith("pytest-of-")}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep the real stderr, for what the watchdog has to say: nobody reads what is captured."""
+    config.stash[STDERR] = os.dup(2)
+    os.set_inheritable(config.stash[STDERR], False)
+
+
+def posix_only(reason: str) -> None:
+    """Skip the module that calls this, on Windows: what `mark.posix` does for a test."""
+    if ON_WINDOWS:
+        pytest.skip(f"POSIX only: {reason}", allow_module_level=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -56,8 +66,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def watchdog() -> Iterator[None]:
-    faulthandler.dump_traceback_later(WATCHDOG_SECONDS, exit=True)
+def watchdog(request: pytest.FixtureRequest) -> Iterator[None]:
+    stderr = request.config.stash[STDERR]
+    faulthandler.dump_traceback_later(WATCHDOG_SECONDS, exit=True, file=stderr)
     yield
     faulthandler.cancel_dump_traceback_later()
 

@@ -9,6 +9,10 @@ from pathlib import Path
 
 import pytest
 
+import conftest
+
+conftest.posix_only("what the random jobs do to each other with signals")
+
 CHAOS = Path(__file__).parent / "chaos"
 SECONDS = 100
 

@@ -14,9 +14,12 @@ from typing import Any
 import psutil
 import pytest
 
+import conftest
 import flamespawn
 import jobs
 import probes
+
+conftest.posix_only("signals that are forwarded")
 
 RunLauncher = Callable[..., "subprocess.Popen[str]"]
 

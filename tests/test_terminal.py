@@ -14,6 +14,10 @@ from typing import Any
 import psutil
 import pytest
 
+import conftest
+
+conftest.posix_only("terminals")
+
 import terminal
 from terminal import CTRL_C, CTRL_Z, Shell
 from test_launcher import wait_until_asleep
