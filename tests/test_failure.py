@@ -438,6 +438,7 @@ def test_the_grace_period_of_a_join() -> None:
     assert time.monotonic() - start < 20
 
 
+@pytest.mark.posix("a SIGTERM that can be ignored")
 def test_the_timeout_bounds_a_join_that_meets_a_failure() -> None:
     """A time-out that ends before the ranks are stopped ends the call; the next goes on."""
     context = start_stubborn_ranks(grace_period=1.0)
