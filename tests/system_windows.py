@@ -17,6 +17,8 @@ _NAME, _TYPE = 1, 2
 _PIPE_OF_MULTIPROCESSING = "\\Device\\NamedPipe\\pyc-"
 _TYPES = ("File", "IoCompletion", "Job", "Process")
 
+_OF_OUR_CONSOLE = {child.pid for child in psutil.Process().children()}
+
 
 def _ask(handle: ctypes.c_void_p, what: int) -> str:
     """Return a text that the system knows about a handle; both kinds of answer begin with it."""
@@ -55,13 +57,24 @@ def _is_open(fd: int) -> bool:
 
 
 def children() -> set[int]:
-    """Pids of our children."""
-    return {child.pid for child in psutil.Process().children()}
+    """Pids of our children, without what the system has started for our console."""
+    return {child.pid for child in psutil.Process().children()} - _OF_OUR_CONSOLE
 
 
 def os_threads() -> int:
     """Return the number of threads; those of the system's thread pools come and go."""
     return 0
+
+
+def has_ended(pid: int, seconds: float) -> bool:
+    """Wait for the end of any process; return whether it came in time."""
+    try:
+        psutil.Process(pid).wait(seconds)
+    except psutil.NoSuchProcess:
+        return True
+    except psutil.TimeoutExpired:
+        return False
+    return True
 
 
 def session() -> dict[str, Any]:

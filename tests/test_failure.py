@@ -274,8 +274,7 @@ def test_the_first_death_is_named_when_the_launcher_looks_late(mechanism: str) -
 
 
 @pytest.mark.parametrize("timeout", [None, 0])
-@pytest.mark.parametrize("end", ["exit", "kill"])
-@pytest.mark.posix("SIGKILL")
+@pytest.mark.parametrize("end", ["exit", pytest.param("kill", marks=pytest.mark.posix("SIGKILL"))])
 def test_the_peers_of_a_silent_death_are_not_blamed(end: str, timeout: float | None) -> None:
     """A rank that dies without a word is the cause of what its peers then raise."""
     for _ in range(5):

@@ -15,7 +15,15 @@ from flamespawn._errors import (
     ProcessRaisedException,
 )
 from flamespawn._native import ProcSet
-from flamespawn._platform import KILL, STRONGER, is_child, is_ending, job_of, signal_name
+from flamespawn._platform import (
+    KILL,
+    STRONGER,
+    is_child,
+    is_crash,
+    is_ending,
+    job_of,
+    signal_name,
+)
 from flamespawn._queues import ErrorSource
 from flamespawn._report import Done, Exiting, Failed
 from flamespawn._stacks import split_crash
@@ -295,7 +303,7 @@ class Member:
         final = self.source.final
         core_dumped, user_ns, system_ns, max_rss = self._usage
         asked, crash = split_crash(self.source.stacks)
-        died = code is not None and code < 0
+        crashed = code is not None and is_crash(code)
         return Fate(
             index=self.index,
             pid=self.pid,
@@ -314,7 +322,7 @@ class Member:
             system_time=system_ns / 1e9,
             max_rss=max_rss,
             # A process that the rank has forked can crash as well.
-            stack=(crash if died else "") or asked or None,
+            stack=(crash if crashed else "") or asked or None,
             answered=(self.source.answered or not self.is_overdue) if self._question else None,
         )
 
