@@ -46,12 +46,6 @@ def pytest_configure(config: pytest.Config) -> None:
     os.set_inheritable(config.stash[STDERR], False)
 
 
-def posix_only(reason: str) -> None:
-    """Skip the module that calls this, on Windows: what `mark.posix` does for a test."""
-    if ON_WINDOWS:
-        pytest.skip(f"POSIX only: {reason}", allow_module_level=True)
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip on Windows what is about something that only other systems have."""
     for item in items:

@@ -19,7 +19,8 @@ import flamespawn
 import jobs
 import probes
 
-conftest.posix_only("signals that are forwarded")
+if conftest.ON_WINDOWS:
+    pytest.skip("POSIX only: signals that are forwarded", allow_module_level=True)
 
 RunLauncher = Callable[..., "subprocess.Popen[str]"]
 

@@ -16,7 +16,8 @@ import pytest
 
 import conftest
 
-conftest.posix_only("terminals")
+if conftest.ON_WINDOWS:
+    pytest.skip("POSIX only: terminals", allow_module_level=True)
 
 import terminal
 from terminal import CTRL_C, CTRL_Z, Shell
