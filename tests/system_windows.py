@@ -6,6 +6,7 @@ import collections
 import ctypes
 import msvcrt
 import subprocess
+from collections.abc import Callable
 from typing import Any
 
 import psutil
@@ -64,6 +65,11 @@ def children() -> set[int]:
 def os_threads() -> int:
     """Return the number of threads; those of the system's thread pools come and go."""
     return 0
+
+
+def end_of(pid: int) -> Callable[[], object]:
+    """Return what waits for the end of any process, which may be gone by then."""
+    return psutil.Process(pid).wait
 
 
 def has_ended(pid: int, seconds: float) -> bool:

@@ -111,8 +111,7 @@ class Member:
         elif is_child(self.process):
             process_set.add(self.pid, report=report)
         else:
-            job = job_of(self._popen)
-            process_set.add(self.pid, report=report, sentinel=self.sentinel, job=job)
+            process_set.add(self.pid, report=report, sentinel=self.sentinel, job=self.job)
 
     # ------------------------------------------------------------------------------------ events
 
@@ -297,6 +296,11 @@ class Member:
             self.signals.append(signum)
             if self._first_signal_at is None:
                 self._first_signal_at = now
+
+    @property
+    def job(self) -> int:
+        """The job of the system that holds it and what it has started, -1 where there is none."""
+        return job_of(self._popen)
 
     def fate(self) -> Fate:
         code = self._exit_code
