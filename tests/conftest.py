@@ -26,7 +26,7 @@ from flamespawn import _context, _launch, _native, _platform
 
 ON_WINDOWS = os.name == "nt"
 if ON_WINDOWS:
-    from system_windows import children, descriptors, end_session, os_threads, session
+    from system_windows import children, descriptors, end_session, is_wine, os_threads, session
 else:
     from system_posix import children, descriptors, end_session, os_threads, session
 
@@ -47,11 +47,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip on Windows what is about something that only other systems have."""
+    """Skip on Windows what is about something that only other systems have, or that Wine lacks."""
     for item in items:
         marker = item.get_closest_marker("posix")
         if not ON_WINDOWS:
             continue
+        lacking = item.get_closest_marker("wine")
+        if lacking is not None and is_wine():
+            item.add_marker(pytest.mark.skip(reason=f"Wine lacks: {lacking.args[0]}"))
         if marker is not None:
             item.add_marker(pytest.mark.skip(reason=f"POSIX only: {marker.args[0]}"))
         methods = {"fork", "forkserver"}.intersection(re.split(r"[\[\]-]", item.name))

@@ -57,6 +57,10 @@ def _is_open(fd: int) -> bool:
     return True
 
 
+def is_wine() -> bool:
+    return hasattr(ctypes.windll.ntdll, "wine_get_version")
+
+
 def children() -> set[int]:
     """Pids of our children, without what the system has started for our console."""
     return {child.pid for child in psutil.Process().children()} - _OF_OUR_CONSOLE
