@@ -57,6 +57,7 @@
     XX(PTHREAD_CREATE, "pthread_create")                                      \
     XX(PTHREAD_MUTEX_INIT, "pthread_mutex_init")                              \
     XX(PTHREAD_SIGMASK, "pthread_sigmask")                                    \
+    XX(QUERY_INFORMATION_JOB_OBJECT, "QueryInformationJobObject")             \
     XX(READ, "read")                                                          \
     XX(READ_FILE, "ReadFile")                                                 \
     XX(REGISTER_WAIT, "RegisterWaitForSingleObject")                          \

@@ -295,6 +295,13 @@ procset_job_open(procset_handle *ret_job);
 int
 procset_job_end(procset_handle job);
 
+// Ends all processes of a job by force, those that are started meanwhile
+// included, and waits until they are gone. Sets the number of those that were
+// not gone at the deadline and, if there are any, the pid of one of them.
+int
+procset_job_clear(procset_handle job, int64_t deadline, size_t *ret_left,
+                  int64_t *ret_pid);
+
 // --------------------------------------------------------------------- set
 
 typedef struct procset procset;

@@ -26,28 +26,35 @@ from flamespawn import _context, _launch, _native, _platform
 
 ON_WINDOWS = os.name == "nt"
 if ON_WINDOWS:
-    from system_windows import children, descriptors, end_session, os_threads, session
+    from system_windows import children, descriptors, end_session, is_wine, os_threads, session
 else:
     from system_posix import children, descriptors, end_session, os_threads, session
-
-# About nothing but what POSIX has: signals and terminals, and what a chaotic job makes of them.
-collect_ignore = ["test_chaos.py", "test_forward.py", "test_terminal.py"] if ON_WINDOWS else []
 
 START_METHODS = multiprocessing.get_all_start_methods()
 HERE = Path(__file__).parent
 WATCHDOG_SECONDS = 120
+STDERR = pytest.StashKey[int]()
 
 
 def temporary_files() -> set[str]:
     return {name for name in os.listdir(tempfile.gettempdir()) if not name.startswith("pytest-of-")}
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep the real stderr, for what the watchdog has to say: nobody reads what is captured."""
+    config.stash[STDERR] = os.dup(2)
+    os.set_inheritable(config.stash[STDERR], False)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip on Windows what is about something that only other systems have."""
+    """Skip on Windows what is about something that only other systems have, or that Wine lacks."""
     for item in items:
         marker = item.get_closest_marker("posix")
         if not ON_WINDOWS:
             continue
+        lacking = item.get_closest_marker("wine")
+        if lacking is not None and is_wine():
+            item.add_marker(pytest.mark.skip(reason=f"Wine lacks: {lacking.args[0]}"))
         if marker is not None:
             item.add_marker(pytest.mark.skip(reason=f"POSIX only: {marker.args[0]}"))
         methods = {"fork", "forkserver"}.intersection(re.split(r"[\[\]-]", item.name))
@@ -56,8 +63,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def watchdog() -> Iterator[None]:
-    faulthandler.dump_traceback_later(WATCHDOG_SECONDS, exit=True)
+def watchdog(request: pytest.FixtureRequest) -> Iterator[None]:
+    stderr = request.config.stash[STDERR]
+    faulthandler.dump_traceback_later(WATCHDOG_SECONDS, exit=True, file=stderr)
     yield
     faulthandler.cancel_dump_traceback_later()
 

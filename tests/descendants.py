@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
+
+import psutil
+
+if os.name == "nt":
+    import system_windows as system
+else:
+    import system_posix as system
+
+has_ended = system.has_ended
 
 FOREVER = 600
 # A program that does nothing. It also ends with its standard input, which is the test's own pipe.
@@ -64,13 +71,8 @@ def _make_daemon(pipe: Connection, work: Callable[[], object]) -> None:
     os.close(write_end)
 
 
-KINDS = [
-    start_program,
-    start_without_environment,
-    fork,
-    daemonize,
-    daemonize_and_become_a_program,
-]
+# What is as independent of its parent as it can be.
+leave = daemonize if hasattr(os, "fork") else start_program
 
 
 @contextlib.contextmanager
@@ -80,22 +82,8 @@ def killed_at_end(pids: list[int]) -> Iterator[None]:
         yield
     finally:
         for pid in pids:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-
-
-def has_ended(pid: int, seconds: float) -> bool:
-    """Wait for the end of any process; return whether it came in time."""
-    try:
-        handle = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return True
-    try:
-        poller = select.poll()
-        poller.register(handle, select.POLLIN)
-        return bool(poller.poll(seconds * 1000))
-    finally:
-        os.close(handle)
+            with contextlib.suppress(psutil.NoSuchProcess):
+                psutil.Process(pid).kill()
 
 
 def state_of(pid: int) -> str:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import signal
 import time
 from multiprocessing import util
 from multiprocessing.connection import Connection
 
+import descendants
 import jobs
 
 
@@ -32,9 +32,9 @@ def fail_in_order(
         gate.recv()
         fail(way)
     if rank == 0:
-        handle = os.pidfd_open(here.recv())
+        wait_for_end = descendants.system.end_of(here.recv())
         here.send("go on")
-        select.select([handle], [], [])
+        wait_for_end()
         time.sleep(0.005)
         fail(way)
     time.sleep(jobs.FOREVER)

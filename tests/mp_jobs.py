@@ -13,7 +13,6 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import util
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 import flamespawn
@@ -27,8 +26,8 @@ def nothing(*args: object) -> None:
 
 def started_by() -> str:
     """Return who has started this process."""
-    command = Path("/proc/self/cmdline").read_bytes()
-    return "flamespawn" if b"--flamespawn-rank" in command else "multiprocessing"
+    ours = any("--flamespawn-rank" in word for word in sys.orig_argv)
+    return "flamespawn" if ours else "multiprocessing"
 
 
 def wait_for(pipe: Connection) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import faulthandler
 import os
 import signal
 import threading
@@ -104,6 +105,9 @@ def stay_as(rank: int, release: Connection, ready: list[Connection], ways: list[
 
 
 def crash() -> None:
+    if os.name == "nt":
+        # What is wrong in a call of ctypes is an exception of Python there.
+        faulthandler._read_null()
     ctypes.string_at(0)
 
 

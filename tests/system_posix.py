@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import select
 import subprocess
+from collections.abc import Callable
 from multiprocessing import forkserver, resource_tracker
 from typing import Any
 
@@ -39,6 +41,26 @@ def descriptors() -> dict[str, str]:
 
 def os_threads() -> int:
     return len(os.listdir("/proc/self/task"))
+
+
+def end_of(pid: int) -> Callable[[], object]:
+    """Return what waits for the end of any process, which may be gone by then."""
+    handle = os.pidfd_open(pid)
+    return lambda: select.select([handle], [], [])
+
+
+def has_ended(pid: int, seconds: float) -> bool:
+    """Wait for the end of any process; return whether it came in time."""
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        poller = select.poll()
+        poller.register(handle, select.POLLIN)
+        return bool(poller.poll(seconds * 1000))
+    finally:
+        os.close(handle)
 
 
 def session() -> dict[str, Any]:

@@ -6,6 +6,7 @@ import collections
 import ctypes
 import msvcrt
 import subprocess
+from collections.abc import Callable
 from typing import Any
 
 import psutil
@@ -16,6 +17,8 @@ _NAME, _TYPE = 1, 2
 # The system's own handles of other types come and go, and each lock of Python is a semaphore.
 _PIPE_OF_MULTIPROCESSING = "\\Device\\NamedPipe\\pyc-"
 _TYPES = ("File", "IoCompletion", "Job", "Process")
+
+_OF_OUR_CONSOLE = {child.pid for child in psutil.Process().children()}
 
 
 def _ask(handle: ctypes.c_void_p, what: int) -> str:
@@ -54,14 +57,34 @@ def _is_open(fd: int) -> bool:
     return True
 
 
+def is_wine() -> bool:
+    return hasattr(ctypes.windll.ntdll, "wine_get_version")
+
+
 def children() -> set[int]:
-    """Pids of our children."""
-    return {child.pid for child in psutil.Process().children()}
+    """Pids of our children, without what the system has started for our console."""
+    return {child.pid for child in psutil.Process().children()} - _OF_OUR_CONSOLE
 
 
 def os_threads() -> int:
     """Return the number of threads; those of the system's thread pools come and go."""
     return 0
+
+
+def end_of(pid: int) -> Callable[[], object]:
+    """Return what waits for the end of any process, which may be gone by then."""
+    return psutil.Process(pid).wait
+
+
+def has_ended(pid: int, seconds: float) -> bool:
+    """Wait for the end of any process; return whether it came in time."""
+    try:
+        psutil.Process(pid).wait(seconds)
+    except psutil.NoSuchProcess:
+        return True
+    except psutil.TimeoutExpired:
+        return False
+    return True
 
 
 def session() -> dict[str, Any]:

@@ -9,6 +9,13 @@ from pathlib import Path
 
 import pytest
 
+import conftest
+
+if conftest.ON_WINDOWS:
+    pytest.skip(
+        "POSIX only: what the random jobs do to each other with signals", allow_module_level=True
+    )
+
 CHAOS = Path(__file__).parent / "chaos"
 SECONDS = 100
 

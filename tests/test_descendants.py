@@ -20,7 +20,17 @@ from flamespawn._job import Job
 START_METHODS = ["spawn", "fork", "forkserver"]
 SECONDS = 60
 # Those that can still be known when their rank is gone.
-MARKED = [kind for kind in descendants.KINDS if kind is not descendants.start_without_environment]
+MARKED = [
+    descendants.start_program,
+    *(
+        pytest.param(kind, marks=pytest.mark.posix("fork"))
+        for kind in (
+            descendants.fork,
+            descendants.daemonize,
+            descendants.daemonize_and_become_a_program,
+        )
+    ),
+]
 RunLauncher = Callable[..., "subprocess.Popen[str]"]
 
 
@@ -115,7 +125,7 @@ def test_descendants_of_a_rank_that_has_completed(start_method: str) -> None:
 
 def leave_or_fail(rank: int, there: Connection, word: Connection) -> None:
     if rank == 0:
-        descendants.daemonize(there)
+        descendants.leave(there)
     else:
         assert word.recv() == "fail"
         jobs.raise_value_error()
@@ -133,7 +143,7 @@ def test_bystanders() -> None:
                     start_and,
                     (there, descendants.start_program, jobs.raise_value_error),
                     4,
-                    start_method="fork",
+                    start_method=jobs.QUICK,
                 )
             # Some ranks may have been stopped before they had started anything.
             while here.poll():
@@ -175,6 +185,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.slow
+@pytest.mark.posix("namespaces")
 def test_recycled_pids(run_launcher: RunLauncher) -> None:
     """Where pids come back at once, strangers that have got them are not signalled."""
     prefix = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
@@ -204,6 +215,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("start_method", START_METHODS)
+@pytest.mark.posix("marks in the environment")
 def test_marks_of_nested_ranks(run_launcher: RunLauncher, start_method: str) -> None:
     """A rank of a rank carries the marks of both; the launcher carries none."""
     launcher = run_launcher(NESTED_ENVIRONMENT, start_method)
@@ -212,6 +224,7 @@ def test_marks_of_nested_ranks(run_launcher: RunLauncher, start_method: str) -> 
     assert out.split() == ["0", "1", "False"], err
 
 
+@pytest.mark.posix("/proc")
 def test_no_tree(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without /proc all goes on as before; what ranks have started is left."""
     from flamespawn import _job, _native

@@ -19,7 +19,9 @@ def snippets() -> Iterator[pytest.param]:
         for token in MarkdownIt().parse(page.read_text()):
             if token.type == "fence" and token.info == "python":
                 line = token.map[0] + 1
-                yield pytest.param(token.content, id=f"{page.name}:{line}")
+                forwards = "forward_signals" in token.content
+                marks = [pytest.mark.posix("signals that are forwarded")] if forwards else []
+                yield pytest.param(token.content, id=f"{page.name}:{line}", marks=marks)
 
 
 @pytest.mark.parametrize("source", list(snippets()))

@@ -334,8 +334,7 @@ def test_the_first_death_is_named_when_the_launcher_looks_late(mechanism: str) -
 
 
 @pytest.mark.parametrize("timeout", [None, 0])
-@pytest.mark.parametrize("end", ["exit", "kill"])
-@pytest.mark.posix("SIGKILL")
+@pytest.mark.parametrize("end", ["exit", pytest.param("kill", marks=pytest.mark.posix("SIGKILL"))])
 def test_the_peers_of_a_silent_death_are_not_blamed(end: str, timeout: float | None) -> None:
     """A rank that dies without a word is the cause of what its peers then raise."""
     for _ in range(5):
@@ -498,6 +497,7 @@ def test_the_grace_period_of_a_join() -> None:
     assert time.monotonic() - start < 20
 
 
+@pytest.mark.posix("a SIGTERM that can be ignored")
 def test_the_timeout_bounds_a_join_that_meets_a_failure() -> None:
     """A time-out that ends before the ranks are stopped ends the call; the next goes on."""
     context = start_stubborn_ranks(grace_period=1.0)

@@ -28,7 +28,9 @@ START_METHODS = ["fork", "spawn", "forkserver"]
 
 @pytest.mark.parametrize("start_method", START_METHODS)
 @pytest.mark.parametrize("looks", ["always", "late", "early and late"])
-@pytest.mark.parametrize("way", ["raise", "exit", "kill"])
+@pytest.mark.parametrize(
+    "way", ["raise", "exit", pytest.param("kill", marks=pytest.mark.posix("SIGKILL"))]
+)
 def test_the_first_failure_of_two(way: str, looks: str, start_method: str) -> None:
     """Of two failures the earlier one is named, also when both have happened before the look."""
     if way != "raise" and start_method == "forkserver":
@@ -71,7 +73,7 @@ def first_of_two(way: str, looks: str, start_method: str) -> Any:
 
 def fates_of(*args: Any, nprocs: int = 2, **options: Any) -> tuple[Fate, ...]:
     with pytest.raises(flamespawn.ProcessException) as caught:
-        flamespawn.start_processes(*args, nprocs=nprocs, **{"start_method": "fork", **options})
+        flamespawn.start_processes(*args, nprocs=nprocs, **{"start_method": jobs.QUICK, **options})
     return caught.value.fates
 
 
@@ -81,9 +83,13 @@ def fates_of(*args: Any, nprocs: int = 2, **options: Any) -> tuple[Fate, ...]:
         (jobs.raise_value_error, (), "raised", "itself"),
         (os._exit, (3,), "exited", "itself"),
         (os._exit, (0,), "exited", "itself"),
-        (jobs.die, (signal.SIGSEGV,), "killed", "itself"),
-        (jobs.die, (signal.SIGKILL,), "killed", "other"),
-        (jobs.die, (signal.SIGHUP,), "killed", "other"),
+        *(
+            pytest.param(
+                *(jobs.die, (getattr(signal, name, 0),), "killed", by),
+                marks=pytest.mark.posix("signals of the system"),
+            )
+            for name, by in [("SIGSEGV", "itself"), ("SIGKILL", "other"), ("SIGHUP", "other")]
+        ),
     ],
 )
 def test_the_state_as_a_word(
@@ -135,7 +141,7 @@ def test_a_success_has_not_failed() -> None:
     """A rank that is done has a run time, and no time of failure."""
     here, there = Pipe(duplex=False)
     context = flamespawn.start_processes(
-        fate_jobs.return_or_fail, (here, there), 2, join=False, start_method="fork"
+        fate_jobs.return_or_fail, (here, there), 2, join=False, start_method=jobs.QUICK
     )
     assert context is not None
     there.close()
@@ -199,6 +205,7 @@ def make_files(root: Path, files: dict[str, str]) -> str:
     ],
     ids=["version 2", "version 1", "not to be seen", "old system", "rubbish", "no system"],
 )
+@pytest.mark.posix("control groups")
 def test_where_the_count_is(tmp_path: Path, files: dict[str, str], count: int | None) -> None:
     """The count is found in the files of both versions, and in those of the whole system."""
     assert _memory.kills(make_files(tmp_path, files)) == count
@@ -245,6 +252,7 @@ def memory_group() -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("start_method", ["fork", "spawn"])
+@pytest.mark.posix("control groups")
 def test_a_rank_that_takes_all_memory(
     run_launcher: Any, memory_group: Path, start_method: str
 ) -> None:

@@ -14,9 +14,13 @@ from typing import Any
 import psutil
 import pytest
 
+import conftest
 import flamespawn
 import jobs
 import probes
+
+if conftest.ON_WINDOWS:
+    pytest.skip("POSIX only: signals that are forwarded", allow_module_level=True)
 
 RunLauncher = Callable[..., "subprocess.Popen[str]"]
 

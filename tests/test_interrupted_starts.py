@@ -10,6 +10,9 @@ import pytest
 
 import conftest
 
+if conftest.ON_WINDOWS:
+    pytest.skip("POSIX only: starts in forks of the launcher", allow_module_level=True)
+
 RunCommand = Callable[..., "subprocess.Popen[str]"]
 
 # So that a sample takes some seconds.

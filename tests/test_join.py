@@ -267,7 +267,7 @@ def test_an_interrupt_between_a_report_and_its_reading(
 
     monkeypatch.setattr(ReportQueue, "parse", interrupted)
     context = flamespawn.start_processes(
-        jobs.call_in, (0, function), 2, join=False, start_method="fork", grace_period=0.1
+        jobs.call_in, (0, function), 2, join=False, start_method=jobs.QUICK, grace_period=0.1
     )
     interrupts = 0
     deadline = time.monotonic() + 30

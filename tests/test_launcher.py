@@ -104,6 +104,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.slow
+@pytest.mark.posix("/proc")
 def test_ten_thousand_ranks_leave_nothing(run_launcher: RunLauncher) -> None:
     """One launcher that has run 10,000 ranks is as it was: descriptors, children, memory."""
     launcher = run_launcher(MANY_SHORT_RANKS, "10000")
@@ -216,10 +217,14 @@ def test_a_long_report_that_nobody_reads(run_launcher: RunLauncher) -> None:
 
 IMPORT_ONLY = """
 import os, signal, sys, threading
-before = (sorted(os.listdir("/proc/self/fd")), threading.active_count(),
+if os.name == "nt":
+    from system_windows import descriptors
+else:
+    from system_posix import descriptors
+before = (descriptors(), threading.active_count(),
           [signal.getsignal(number) for number in signal.valid_signals()], dict(os.environ))
 import flamespawn
-after = (sorted(os.listdir("/proc/self/fd")), threading.active_count(),
+after = (descriptors(), threading.active_count(),
          [signal.getsignal(number) for number in signal.valid_signals()], dict(os.environ))
 assert before == after
 assert "torch" not in sys.modules

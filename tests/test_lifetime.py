@@ -378,6 +378,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.posix("exec")
 @pytest.mark.parametrize("start_method", START_METHODS)
 def test_exec_of_the_launcher(start_method: str, run_launcher: RunLauncher, tmp_path: Path) -> None:
     """What replaces a launcher inherits the standard descriptors only, and its ranks end."""

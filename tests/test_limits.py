@@ -21,6 +21,9 @@ import flamespawn
 import interrupted
 import probes
 
+if conftest.ON_WINDOWS:
+    pytest.skip("POSIX only: limits of processes, descriptors and files", allow_module_level=True)
+
 RunCommand = Callable[..., "subprocess.Popen[str]"]
 
 START_METHODS = ["spawn", "fork", "forkserver"]

@@ -93,7 +93,15 @@ EACH = 2 * (1 + 4)
 
 
 @pytest.mark.parametrize("start_method", START_METHODS)
-@pytest.mark.parametrize("way", ["plainly", "ignoring", "closing", "thread"])
+@pytest.mark.parametrize(
+    "way",
+    [
+        "plainly",
+        pytest.param("ignoring", marks=pytest.mark.posix("signals that are blocked")),
+        "closing",
+        "thread",
+    ],
+)
 def test_launcher_is_killed(run_launcher: RunLauncher, way: str, start_method: str) -> None:
     """Whatever the ranks do with signals and descriptors, and whoever has started them."""
     launcher = run_launcher(LAUNCHER, way, start_method, 0)
@@ -101,6 +109,7 @@ def test_launcher_is_killed(run_launcher: RunLauncher, way: str, start_method: s
 
 
 @pytest.mark.parametrize("start_method", START_METHODS)
+@pytest.mark.posix("SIGSTOP")
 def test_stopped_ranks(run_launcher: RunLauncher, start_method: str) -> None:
     """A rank that is stopped is ended like the others."""
     launcher = run_launcher(LAUNCHER, "stopped", start_method, 0)
@@ -156,6 +165,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("start_method", START_METHODS)
+@pytest.mark.posix("what outlives its launcher")
 def test_rank_that_died_before(run_launcher: RunLauncher, start_method: str) -> None:
     """What a failed rank has left goes with a launcher that has not looked; a well one keeps it."""
     launcher = run_launcher(LATE_LAUNCHER, start_method)
@@ -175,6 +185,7 @@ def test_rank_that_died_before(run_launcher: RunLauncher, start_method: str) -> 
         assert not descendants.has_ended(told["1"], 0)
 
 
+@pytest.mark.posix("nohup")
 def test_nohup(run_launcher: RunLauncher) -> None:
     """Under nohup, where SIGHUP is ignored, and as a background job, where SIGINT is."""
     prefix = ("sh", "-c", 'trap "" INT QUIT HUP; exec nohup "$@"', "sh")
@@ -183,6 +194,7 @@ def test_nohup(run_launcher: RunLauncher) -> None:
 
 
 @pytest.mark.parametrize("start_method", ["spawn", "fork"])
+@pytest.mark.posix("seccomp")
 def test_no_threads(run_launcher: RunLauncher, start_method: str) -> None:
     """In a sandbox where no thread can be made, ranks are tied to their parents instead."""
     prefix = (sys.executable, conftest.HERE / "seccomp.py", "EPERM", "clone3")
@@ -190,14 +202,16 @@ def test_no_threads(run_launcher: RunLauncher, start_method: str) -> None:
     check_end(launcher, 2, launcher.kill)
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGSEGV, signal.SIGHUP])
-def test_other_deaths(run_launcher: RunLauncher, signum: int) -> None:
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGSEGV", "SIGHUP"])
+@pytest.mark.posix("signals that end a process")
+def test_other_deaths(run_launcher: RunLauncher, name: str) -> None:
     """It makes no difference what the launcher dies of."""
     launcher = run_launcher(LAUNCHER, "plainly", "fork", 0)
-    check_end(launcher, EACH, lambda: launcher.send_signal(signum))
+    check_end(launcher, EACH, lambda: launcher.send_signal(signal.Signals[name]))
 
 
 @pytest.mark.parametrize("start_method", START_METHODS)
+@pytest.mark.posix("exec")
 def test_launcher_becomes_another_program(run_launcher: RunLauncher, start_method: str) -> None:
     """Ranks end when nobody is left who could join them, although the process lives on."""
     launcher = run_launcher(LAUNCHER, "exec", start_method, 0)
@@ -219,6 +233,7 @@ def in_a_namespace() -> tuple[str, ...]:
     return prefix
 
 
+@pytest.mark.posix("namespaces")
 def test_in_a_pid_namespace(run_launcher: RunLauncher) -> None:
     """A launcher in a container behaves no differently."""
     prefix = in_a_namespace()
@@ -266,6 +281,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.posix("namespaces")
 def test_first_process(run_launcher: RunLauncher) -> None:
     """A launcher that is the init of a container collects its ranks, and no orphan of others."""
     prefix = in_a_namespace()
@@ -275,6 +291,7 @@ def test_first_process(run_launcher: RunLauncher) -> None:
     assert out.splitlines() == ["1 7", "ValueError True"], err
 
 
+@pytest.mark.posix("guards")
 def test_guards_do_nothing_meanwhile(run_launcher: RunLauncher) -> None:
     """A guard sleeps: its rank is not scheduled once while nothing happens."""
     launcher = run_launcher(LAUNCHER, "plainly", "spawn", 0)

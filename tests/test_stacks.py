@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+import conftest
 import flamespawn
 import jobs
 import stack_jobs
@@ -20,6 +21,7 @@ from flamespawn import Fate, _frames, _native, _stacks, _teardown
 from flamespawn._queues import ReportQueue
 
 START_METHODS = ["fork", "spawn", "forkserver"]
+SEGMENTATION_FAULT = "access violation" if conftest.ON_WINDOWS else "Segmentation fault"
 
 
 @contextlib.contextmanager
@@ -32,7 +34,7 @@ def ranks_that(*ways: str, **options: Any) -> Iterator[tuple[Any, Connection]]:
         (released, [end for _, end in pairs], list(ways)),
         len(ways) + 1,
         join=False,
-        **{"start_method": "fork", **options},
+        **{"start_method": jobs.QUICK, **options},
     )
     assert context is not None
     try:
@@ -79,6 +81,7 @@ def no_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     "way", ["stay_asleep", "stay_in_a_lock", "stay_in_a_read", "stay_in_python"]
 )
+@pytest.mark.posix("a signal that asks for stacks")
 def test_a_rank_in_the_interpreter(way: str, start_method: str) -> None:
     """A rank that waits or computes shows where, and answers."""
     error = failure_of(way, start_method=start_method, grace_period=100)
@@ -93,6 +96,7 @@ def test_a_rank_in_the_interpreter(way: str, start_method: str) -> None:
 
 
 @pytest.mark.usefixtures("mechanism")
+@pytest.mark.posix("a signal that asks for stacks")
 def test_a_rank_in_c_code(monkeypatch: pytest.MonkeyPatch) -> None:
     """A rank whose interpreter does not answer is said to be stuck, and shows where."""
     # Time enough to write, on a busy machine.
@@ -108,6 +112,7 @@ def test_a_rank_in_c_code(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("mechanism")
+@pytest.mark.posix("a signal that asks for stacks")
 def test_a_stopped_rank() -> None:
     """A rank that cannot even write its stacks is told apart from one that is stuck in C code."""
     error = failure_of("stay_stopped", grace_period=0.5)
@@ -120,6 +125,7 @@ def test_a_stopped_rank() -> None:
 
 
 @pytest.mark.usefixtures("no_hurry")
+@pytest.mark.posix("a signal that asks for stacks")
 def test_many_ranks_make_few_lines() -> None:
     """Ranks in one place share their lines, and a long stack is cut."""
     error = failure_of(*["stay_asleep"] * 10, *["stay_deep"] * 10, grace_period=100)
@@ -146,6 +152,7 @@ def test_a_stop_asks_nobody() -> None:
     assert failure_of("stay_asleep", grace_period=0).stacks == {}
 
 
+@pytest.mark.posix("a signal that asks for stacks")
 def test_a_question_takes_no_longer_than_the_grace() -> None:
     """A rank that does not answer gets its SIGTERM and SIGKILL in time."""
     started = time.monotonic()
@@ -156,6 +163,7 @@ def test_a_question_takes_no_longer_than_the_grace() -> None:
 
 
 @pytest.mark.usefixtures("no_hurry")
+@pytest.mark.posix("a signal that asks for stacks")
 def test_a_rank_that_dies_of_the_question() -> None:
     """A rank that has taken away what answers was stopped by the launcher."""
     error = failure_of("take_the_answer_away", grace_period=100)
@@ -165,6 +173,7 @@ def test_a_rank_that_dies_of_the_question() -> None:
 
 
 @pytest.mark.usefixtures("no_hurry")
+@pytest.mark.posix("a signal that asks for stacks")
 def test_another_program_is_not_asked() -> None:
     """A rank that has become another program gets SIGTERM and nothing else."""
     error = failure_of("become_another_program", grace_period=100)
@@ -173,6 +182,7 @@ def test_another_program_is_not_asked() -> None:
     assert error.fates[1].signal_name == "SIGTERM"
 
 
+@pytest.mark.posix("a signal that asks for stacks")
 def test_a_signal_that_the_user_has_taken() -> None:
     """A handler of the signal that the launcher has by itself stays, and nobody is asked."""
     number = signal.SIGRTMAX - 1
@@ -190,20 +200,24 @@ def test_a_signal_that_the_user_has_taken() -> None:
 
 @pytest.mark.parametrize("start_method", ["spawn", "forkserver"])
 @pytest.mark.parametrize(
-    ("function", "name", "title"),
+    ("function", "end", "title"),
     [
-        (stack_jobs.crash, "SIGSEGV", "Segmentation fault"),
-        (stack_jobs.abort, "SIGABRT", "Aborted"),
+        (
+            stack_jobs.crash,
+            0xC000_0005 if conftest.ON_WINDOWS else "SIGSEGV",
+            SEGMENTATION_FAULT,
+        ),
+        (stack_jobs.abort, 3 if conftest.ON_WINDOWS else "SIGABRT", "Aborted"),
     ],
 )
-def test_a_crash(function: Any, name: str, title: str, start_method: str) -> None:
+def test_a_crash(function: Any, end: int | str, title: str, start_method: str) -> None:
     """The exception of a rank that crashes has its stacks, and a note that says where."""
     with pytest.raises(flamespawn.ProcessExitedException) as caught:
         flamespawn.start_processes(jobs.call_in, (1, function), 2, start_method=start_method)
 
     error = caught.value
-    assert error.signal_name == name
-    assert error.stacks[1].startswith(f"Fatal Python error: {title}\n")
+    assert end == (error.exit_code if conftest.ON_WINDOWS else error.signal_name)
+    assert f": {title}\n" in error.stacks[1].splitlines(keepends=True)[0]
     assert f"in {function.__name__}\n" in error.stacks[1]
     (note,) = (note for note in error.__notes__ if note.startswith("Rank 1 crashed"))
     assert note.startswith(f"Rank 1 crashed ({title}) in:\n")
@@ -219,9 +233,9 @@ def test_a_faulthandler_of_the_user(
     with pytest.raises(flamespawn.ProcessExitedException) as caught:
         flamespawn.spawn(jobs.call_in, (0, stack_jobs.crash))
 
-    assert caught.value.signal_name == "SIGSEGV"
+    assert caught.value.signal_name == (None if conftest.ON_WINDOWS else "SIGSEGV")
     assert caught.value.stacks == {}
-    assert "Fatal Python error: Segmentation fault" in capfd.readouterr().err
+    assert f": {SEGMENTATION_FAULT}\n" in capfd.readouterr().err
 
 
 # ------------------------------------------------------------------------------------------ forks
@@ -232,11 +246,13 @@ def test_a_faulthandler_of_the_user(
     ("function", "args"),
     [(stack_jobs.crash_in_a_fork, ()), (stack_jobs.crash_in_a_silent_fork, (5,))],
 )
+@pytest.mark.posix("fork")
 def test_a_fork_that_crashes(function: Any, args: tuple[Any, ...], start_method: str) -> None:
     """A crash of what a rank has forked is not the rank's, and makes no report unreadable."""
     flamespawn.start_processes(jobs.call_in, (0, function, *args), start_method=start_method)
 
 
+@pytest.mark.posix("fork")
 def test_a_crash_that_is_not_the_ranks() -> None:
     """The stacks of a rank that exits are not those of a fork that has crashed."""
     with pytest.raises(flamespawn.ProcessExitedException) as caught:
@@ -247,6 +263,7 @@ def test_a_crash_that_is_not_the_ranks() -> None:
 
 
 @pytest.mark.parametrize("start_method", START_METHODS)
+@pytest.mark.posix("fork")
 def test_a_fork_does_not_answer(start_method: str, tmp_path: Path) -> None:
     """The signal of the question has its default action in a process that a rank has forked."""
     path = tmp_path / "end"
@@ -257,6 +274,7 @@ def test_a_fork_does_not_answer(start_method: str, tmp_path: Path) -> None:
     assert path.read_text() == "True True"
 
 
+@pytest.mark.posix("fork")
 def test_a_file_in_place_of_the_pipe(tmp_path: Path) -> None:
     """A descriptor that the function has made its own is left alone in a fork."""
     path = tmp_path / "file"
@@ -267,6 +285,7 @@ def test_a_file_in_place_of_the_pipe(tmp_path: Path) -> None:
     assert path.read_text() == "from the fork"
 
 
+@pytest.mark.posix("fork")
 def test_a_rank_of_a_rank() -> None:
     """A rank that a rank forks tells its own launcher where it has crashed."""
     with pytest.raises(flamespawn.ProcessRaisedException) as caught:
@@ -282,6 +301,7 @@ def test_a_rank_of_a_rank() -> None:
 
 
 @pytest.mark.parametrize("start_method", START_METHODS)
+@pytest.mark.posix("a signal that asks for stacks")
 def test_a_question_at_any_time(start_method: str) -> None:
     """Whoever asks, and how often: a success stays one, and a failure arrives whole."""
     flamespawn.start_processes(
@@ -401,7 +421,8 @@ def test_the_stuck_come_first() -> None:
 
 def test_text_that_is_cut_anywhere() -> None:
     """Whatever part of the text has arrived, the note can be made."""
-    for data in (DUMP, b"Fatal Python error: Aborted\n\n" + DUMP):
+    for title in (b"", b"Fatal Python error: Aborted\n\n", b"Windows fatal exception: code 1\n\n"):
+        data = title + DUMP
         for end in range(len(data)):
             asked, crash = _stacks.split_crash(data[:end])
             _stacks.describe_stacks([fate(0, asked)])

@@ -14,6 +14,11 @@ from typing import Any
 import psutil
 import pytest
 
+import conftest
+
+if conftest.ON_WINDOWS:
+    pytest.skip("POSIX only: terminals", allow_module_level=True)
+
 import terminal
 from terminal import CTRL_C, CTRL_Z, Shell
 from test_launcher import wait_until_asleep

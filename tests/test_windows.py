@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import contextlib
+import ctypes
 import json
 import multiprocessing
 import os
@@ -83,6 +84,19 @@ def test_a_terminated_rank_was_ended_by_a_signal() -> None:
     assert (caught.value.error_index, caught.value.signal_name) == (1, "SIGTERM")
     assert caught.value.exit_code == -signal.SIGTERM
     assert context.processes[1].exitcode == -signal.SIGTERM
+
+
+# --------------------------------------------------------------------------------------- exceptions
+
+
+def handle_an_access_violation(rank: int) -> None:
+    with pytest.raises(OSError, match="access violation"):
+        ctypes.string_at(0)
+
+
+def test_an_exception_of_the_system_that_is_handled() -> None:
+    """What faulthandler writes about it makes no failure of the rank."""
+    flamespawn.spawn(handle_an_access_violation)
 
 
 # --------------------------------------------------------------------------------------------- jobs

@@ -105,11 +105,8 @@ def places(target: Target, options: argparse.Namespace) -> Iterator[Place]:
 def windows_test(wheel: Path, version: str) -> None:
     """Run the job on the real CPython for Windows, under Wine."""
     run(HERE / "check-wine")
-    pythons = pythons_here()
-    if version not in pythons:
-        raise SystemExit(f"missing: the standard library of CPython {version}")
-    stdlib = run(pythons[version], "-c", "import sysconfig; print(sysconfig.get_path('stdlib'))")
-    made = run(sys.executable, HERE / "wine_python.py", version, stdlib.strip())
+    stdlib = run(HERE / "find-stdlib", version).splitlines()[-1]
+    made = run(sys.executable, HERE / "wine_python.py", version, stdlib)
     with tempfile.TemporaryDirectory() as name:
         fits = ("--platform", "win_amd64", "--python-version", version, "--only-binary", ":all:")
         run(

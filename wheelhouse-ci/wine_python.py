@@ -25,10 +25,12 @@ from cross import python3_def
 HERE = Path(__file__).resolve().parent
 BUILD = HERE.parent / "build" / "wine"
 CC = "x86_64-w64-mingw32-gcc"
-PACKAGES = ("pytest>=8", "psutil>=6", "markdown-it-py>=3", "colorama")
+PACKAGES = ("pytest>=8", "psutil>=6", "hypothesis>=6", "markdown-it-py>=3", "colorama")
 # DLLs that belong to extension modules; the others are the interpreter's.
 OF_MODULES = ("libcrypto", "libffi", "libssl", "sqlite3", "tcl", "tk")
 LEFT_OUT = ("__pycache__", "config-*", "idlelib", "lib-dynload", "site-packages", "test", "tests")
+# Debian's own, which is elsewhere.
+LEFT_OUT += ("sitecustomize.py",)
 
 
 def run(*command: object, **options: object) -> None:
@@ -54,6 +56,9 @@ def add_interpreter(version: str, home: Path, scratch: Path) -> None:
             folder, _, name = entry.filename.rpartition("/")
             # Some modules come for the free-threaded interpreter as well.
             if folder != "deploy_libs" or name.endswith("t-win_amd64.pyd"):
+                continue
+            # Wine crashes when it is asked something; `platform` does without.
+            if name == "_wmi.pyd":
                 continue
             is_module = name.endswith(".pyd") or name.startswith(OF_MODULES)
             if is_module or name.endswith(".dll"):

@@ -321,8 +321,9 @@ class ProcessContext(EndsUnjoined):
         """End what failed and stopped ranks have started; return whether that is done."""
         if self.job is None:
             return True
-        ranks = [member.index for member in self._members if not member.success]
-        return self.job.end(ranks, deadline)
+        members = [member for member in self._members if not member.success]
+        jobs = [member.job for member in members if member.job >= 0]
+        return self.job.end([member.index for member in members], deadline, jobs)
 
     def _act_on(self, events: list[tuple[int, int, int | None]]) -> None:
         for kind, index, exit_code in events:

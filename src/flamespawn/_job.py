@@ -81,7 +81,7 @@ class Job:
                 # The ranks are to be stopped all the same.
                 self.problem = error
 
-    def end(self, ranks: list[int], deadline: Deadline = None) -> bool:
+    def end(self, ranks: list[int], deadline: Deadline = None, jobs: Sequence[int] = ()) -> bool:
         """
         End all that these ranks, which have ended, have started, and wait until it is gone.
 
@@ -90,16 +90,21 @@ class Job:
         Args:
             ranks: their numbers.
             deadline: of this call.
+            jobs: those of the system that hold these ranks and what they have started, if any do.
 
         Returns:
             Whether there is nothing more to be done.
         """
-        if self._tree is None or not ranks:
+        if not jobs and (self._tree is None or not ranks):
             return True
         if self._limit is None:
             self._limit = after(REAP_TIME)
         try:
-            self.left = self._tree.end(ranks, earlier(deadline, self._limit))
+            until = earlier(deadline, self._limit)
+            if self._tree is None:
+                self.left = _native.clear_jobs(list(jobs), until)
+            else:
+                self.left = self._tree.end(ranks, until)
         except OSError as error:
             self.problem = error
             return True

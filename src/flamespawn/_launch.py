@@ -229,11 +229,15 @@ def start_process(process: BaseProcess) -> Popen:
         {name: getattr(process, f"_{name}") for name in names} | {"process": process},
         whole=process,
     )
-    launch = Launch(payload, [process])
+    try:
+        return _start(Launch(payload, [process]))
+    finally:
+        payload.close()
 
+
+def _start(launch: Launch) -> Popen:
     def start() -> Popen:
         launch.start()
-        payload.close()
         return launch.popens()[0]
 
     def undo(_at_once: bool) -> None:

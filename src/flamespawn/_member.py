@@ -15,7 +15,15 @@ from flamespawn._errors import (
     ProcessRaisedException,
 )
 from flamespawn._native import ProcSet
-from flamespawn._platform import KILL, STRONGER, is_child, is_ending, job_of, signal_name
+from flamespawn._platform import (
+    KILL,
+    STRONGER,
+    is_child,
+    is_crash,
+    is_ending,
+    job_of,
+    signal_name,
+)
 from flamespawn._queues import ErrorSource
 from flamespawn._report import Done, Exiting, Failed, Report
 from flamespawn._stacks import split_crash
@@ -103,8 +111,7 @@ class Member:
         elif is_child(self.process):
             process_set.add(self.pid, report=report)
         else:
-            job = job_of(self._popen)
-            process_set.add(self.pid, report=report, sentinel=self.sentinel, job=job)
+            process_set.add(self.pid, report=report, sentinel=self.sentinel, job=self.job)
 
     # ------------------------------------------------------------------------------------ events
 
@@ -300,12 +307,17 @@ class Member:
             if self._first_signal_at is None:
                 self._first_signal_at = now
 
+    @property
+    def job(self) -> int:
+        """The job of the system that holds it and what it has started, -1 where there is none."""
+        return job_of(self._popen)
+
     def fate(self) -> Fate:
         code = self._exit_code
         final = self.source.final
         core_dumped, user_ns, system_ns, max_rss = self._usage
         asked, crash = split_crash(self.source.stacks)
-        died = code is not None and code < 0
+        crashed = code is not None and is_crash(code)
         return Fate(
             index=self.index,
             pid=self.pid,
@@ -324,7 +336,7 @@ class Member:
             system_time=system_ns / 1e9,
             max_rss=max_rss,
             # A process that the rank has forked can crash as well.
-            stack=(crash if died else "") or asked or None,
+            stack=(crash if crashed else "") or asked or None,
             answered=(self.source.answered or not self.is_overdue) if self._question else None,
         )
 

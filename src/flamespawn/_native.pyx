@@ -50,6 +50,7 @@ from flamespawn._procset cimport (
     procset_handle,
     procset_handle_close,
     procset_handle_move,
+    procset_job_clear,
     procset_job_open,
     procset_launch,
     procset_launch_add,
@@ -253,6 +254,22 @@ def open_job():
     cdef procset_handle handle = PROCSET_HANDLE_INVALID
     check(procset_job_open(&handle))
     return owner_of(handle)
+
+
+def clear_jobs(list jobs not None, deadline=None):
+    """End what is in jobs; return how many were left at the deadline, and the pid of one of them."""
+    cdef int64_t until = PROCSET_NEVER if deadline is None else deadline
+    cdef procset_handle job
+    cdef size_t left = 0
+    cdef size_t left_in_all = 0
+    cdef int64_t pid = 0
+    cdef int r = 0
+    for job in jobs:
+        with nogil:
+            r = procset_job_clear(job, until, &left, &pid)
+        check(r)
+        left_in_all += left
+    return left_in_all, pid
 
 
 def open_pipe():

@@ -50,16 +50,19 @@ class Popen(popen_spawn_win32.Popen):
         self.sentinel = handle.fileno()
         self._handle = self.sentinel
         self._process = handle
-        self._job = job
+        self._job: Fd | None = job
         self.finalizer: Any = handle.close
 
     @property
     def job(self) -> int:
-        return self._job.fileno()
+        """Its handle, -1 when this was closed."""
+        return self._job.fileno() if self._job is not None else -1
 
     def close(self) -> None:
         super().close()
-        self._job.close()
+        if self._job is not None:
+            self._job.close()
+            self._job = None
 
     def duplicate_for_child(self, handle: int) -> int:
         """Refuse: what the process inherits was decided before its start."""

@@ -21,6 +21,8 @@ cdef extern from "procset.h" nogil:
     int procset_report_open(procset_handle *ret_read, procset_handle *ret_write)
 
     int procset_job_open(procset_handle *ret_job)
+    int procset_job_clear(procset_handle job, int64_t deadline,
+                          size_t *ret_left, int64_t *ret_pid)
 
     const unsigned PROCSET_FEATURE_PIDFD
     const unsigned PROCSET_FEATURE_PWAIT2

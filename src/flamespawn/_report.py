@@ -113,6 +113,7 @@ _BODY_LIMITS = {Started: CODE_SIZE, Exiting: MAX_BODY, Failed: MAX_BODY}
 # What faulthandler begins with.
 _DUMP_STARTS = (
     b"Fatal Python error: ",
+    b"Windows fatal exception: ",
     b"Current thread ",
     b"Thread 0x",
     b"Stack (most recent call first)",

@@ -1,7 +1,8 @@
 """
 Stacks of ranks: taking them out of what faulthandler has written, and showing those of many ranks.
 
-Facts about the text of faulthandler: a crash starts with the line `Fatal Python error: ...`. The
+Facts about the text of faulthandler: a crash starts with the line `Fatal Python error: ...`, or
+with `Windows fatal exception: ...`, which is written as well if somebody handles the exception. The
 threads come newest first, so that the main thread is the last; the one that writes is called the
 current one, or has no name where it writes nothing but its own. The frames of a thread are
 indented, the innermost comes first.
@@ -15,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from flamespawn import _rank, _stack_writer
 from flamespawn._errors import Fate, describe_fates, ranks_in_words
 
-_CRASH = "Fatal Python error: "
+_CRASH = re.compile("(?:Fatal Python error|Windows fatal exception): ")
 _THREAD = re.compile(r"^(Current thread|Thread) 0x.*$|^Stack \(most recent", re.MULTILINE)
 _OUR_FRAME = f'File "{_rank.__file__}"'
 _ANSWERING_FRAME = f'  File "{_stack_writer.__file__}"'
@@ -31,8 +32,8 @@ _NO_STACK = "no stack: it is stopped, stuck in the kernel, or blocks the signal"
 def split_crash(written: bytes) -> tuple[str, str]:
     """Return what was written when the launcher asked, and what was written at a crash."""
     text = written.decode(errors="replace")
-    start = text.rfind(_CRASH)
-    return (_tidy(text), "") if start < 0 else (_tidy(text[:start]), text[start:])
+    start = max((match.start() for match in _CRASH.finditer(text)), default=len(text))
+    return _tidy(text[:start]), text[start:]
 
 
 def _tidy(text: str) -> str:
@@ -89,9 +90,10 @@ def describe(fates: tuple[Fate, ...], culprit: int) -> tuple[str | None, ...]:
 
 def describe_crash(fate: Fate) -> str | None:
     """Return where a rank has crashed, or None if it is not known."""
-    if fate.stack is None or not fate.stack.startswith(_CRASH):
+    start = _CRASH.match(fate.stack or "")
+    if fate.stack is None or start is None:
         return None
-    title = fate.stack.partition("\n")[0].removeprefix(_CRASH)
+    title = fate.stack.partition("\n")[0][start.end() :]
     frames = _shown(_current_thread(fate.stack))
     return "\n".join([f"Rank {fate.index} crashed ({title}) in:", *frames])
 

@@ -121,6 +121,11 @@ class Wakeup:
         """Do nothing: it is the set's."""
 
 
+def is_crash(code: int) -> bool:
+    """Return whether an exit code can be that of a process that has crashed."""
+    return code < 0
+
+
 def is_ending(pid: int) -> bool:
     """
     Return whether a process has ended or is about to; True where nobody can tell.

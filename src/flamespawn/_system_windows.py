@@ -30,19 +30,12 @@ STOP: int = signal.SIGBREAK
 KILL: int = signal.SIGTERM
 STRONGER: dict[int, int] = {STOP: KILL}
 
-_NTSTATUS_NAMES = {
-    0x8000_0003: "STATUS_BREAKPOINT",
-    0xC000_0005: "STATUS_ACCESS_VIOLATION",
-    0xC000_0017: "STATUS_NO_MEMORY",
-    0xC000_001D: "STATUS_ILLEGAL_INSTRUCTION",
-    0xC000_0094: "STATUS_INTEGER_DIVIDE_BY_ZERO",
-    0xC000_00FD: "STATUS_STACK_OVERFLOW",
-    0xC000_0135: "STATUS_DLL_NOT_FOUND",
-    0xC000_013A: "STATUS_CONTROL_C_EXIT",
-    0xC000_0142: "STATUS_DLL_INIT_FAILED",
-    0xC000_0374: "STATUS_HEAP_CORRUPTION",
-    0xC000_0409: "STATUS_STACK_BUFFER_OVERRUN",
-}
+# The exit codes of abort(), and from where on they are errors that nobody has handled.
+_ABORTED = 3
+_FIRST_ERROR = 0xC000_0000
+
+# PROCESS_QUERY_LIMITED_INFORMATION
+_QUERY = 0x1000
 
 
 @functools.cache
@@ -151,6 +144,22 @@ def _is_launcher() -> bool:
     return os.path.normcase(sys.executable) != os.path.normcase(_base_executable())
 
 
-def is_ending(_pid: int) -> bool:
-    """Return True: whether a process that has closed a handle is about to end cannot be seen."""
-    return True
+def is_crash(code: int) -> bool:
+    """Return whether an exit code can be that of a process that has crashed."""
+    return code == _ABORTED or code >= _FIRST_ERROR
+
+
+def is_ending(pid: int) -> bool:
+    """
+    Return whether a process that has closed a handle is about to end.
+
+    One that ends gets its exit code first, and then its handles are closed.
+    """
+    try:
+        process = _winapi.OpenProcess(_QUERY, False, pid)
+    except OSError:
+        return True
+    try:
+        return _winapi.GetExitCodeProcess(process) != _winapi.STILL_ACTIVE
+    finally:
+        _winapi.CloseHandle(process)

@@ -104,6 +104,39 @@ test_each_has_a_job_of_its_own(void)
     CHECK(procset_launch_close(launch) == NULL);
 }
 
+// A job that is cleared has no process left, and one without any is cleared.
+static void
+test_clearing(void)
+{
+    procset_handle job, jobs[2], pipe;
+    procset_launch *launch;
+    size_t left = 9;
+    int64_t pid = 0;
+    char buffer[4];
+
+    OK(procset_job_open(&job));
+    launch = start_trees(job, &pipe);
+    CHECK_INT(wait_code(launch, 1), ==, 3);
+    for (size_t i = 0; i < 2; i++) {
+        OK(procset_launch_take_job(launch, i, &jobs[i]));
+    }
+    OK(procset_job_clear(jobs[0], 0, &left, &pid));
+    CHECK_INT(left, >, 0);
+    CHECK_INT(pid, >, 0);
+    for (size_t i = 0; i < 4; i++) {
+        left = 9;
+        OK(procset_job_clear(jobs[i % 2], PROCSET_NEVER, &left, &pid));
+        CHECK_INT(left, ==, 0);
+    }
+    CHECK_INT(read_all(pipe, buffer, sizeof(buffer)), ==, 0);
+    for (size_t i = 0; i < 2; i++) {
+        CHECK_INT(procset_handle_close(jobs[i]), ==, PROCSET_HANDLE_INVALID);
+    }
+    CHECK_INT(procset_handle_close(pipe), ==, PROCSET_HANDLE_INVALID);
+    CHECK_INT(procset_handle_close(job), ==, PROCSET_HANDLE_INVALID);
+    CHECK(procset_launch_close(launch) == NULL);
+}
+
 // Without an outer job, processes outlive the launch: a job of their own does
 // not end them when its last handle is closed.
 static void
@@ -206,6 +239,7 @@ run_all(void)
     RUN(test_nothing_outlives_its_job);
     RUN(test_nothing_outlives_its_launcher);
     RUN(test_each_has_a_job_of_its_own);
+    RUN(test_clearing);
     RUN(test_a_closed_launch_ends_nobody);
     RUN(test_signal_of_a_member_with_a_job);
     RUN(test_asked_to_stop);
