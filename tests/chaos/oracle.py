@@ -289,8 +289,10 @@ def _judge_changes(run: Run, judged: Judgement) -> None:
             judged.faults.append(f"the launcher's {name} changed from {before} to {after}")
 
 
-def _judge_log(run: Run, judged: Judgement) -> None:
-    interrupted = run.notes.blows["launcher"] or run.notes.blows["all"]
+def _judge_log(job: Job, run: Run, judged: Judgement) -> None:
+    # An interrupt may come where Python can only print it, whoever has sent it.
+    by_itself = job.ending == "interrupt" and run.notes.stops
+    interrupted = by_itself or run.notes.blows["launcher"] or run.notes.blows["all"]
     # A rank's own handler may raise where Python can only print it, and goes on.
     log = _OWN_HANDLER.sub("", run.log)
     for sign in ("Exception ignored", "ResourceWarning", "Fatal Python error"):
@@ -328,7 +330,7 @@ def judge(job: Job, run: Run, order: float) -> Judgement:
     _judge_changes(run, judged)
     _judge_calls(job, run, judged)
     _judge_agreement(run, judged)
-    _judge_log(run, judged)
+    _judge_log(job, run, judged)
     outcome = _outcome(run)
     if outcome is None:
         judged.seen["outcome: none"] += 1
