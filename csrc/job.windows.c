@@ -7,9 +7,8 @@
 // - Since Windows 8 a process can be in several jobs, one inside of the other:
 //   a job without processes becomes the innermost job of the first process
 //   that is put into it.
-// - TerminateJobObject() need not wait until the processes have ended. The
-// list
-//   of a job has those that have not.
+// - TerminateJobObject() need not wait until the processes have ended. Those
+//   that have not are in the list of the job.
 
 #include "job.h"
 
