@@ -46,8 +46,9 @@ is_gone(const struct pollfd *entry)
     return (entry->revents & (POLLIN | POLLHUP | POLLERR)) != 0;
 }
 
-static void
-wait_for_launcher(const procset_guard *guard)
+// Returns whether the launcher is gone; waits for that unless `timeout` is 0.
+static bool
+wait_for_launcher(const procset_guard *guard, int timeout)
 {
     struct pollfd entries[2] = {
         // It comes unasked, but macOS looks only at what it is asked for.
@@ -57,13 +58,18 @@ wait_for_launcher(const procset_guard *guard)
     };
 
     for (;;) {
-        if (poll(entries, 2, -1) < 0) {
+        int count = poll(entries, 2, timeout);
+
+        if (count < 0) {
             // No signal reaches this thread, but a stop and a continuation of
             // the process interrupt it.
             continue;
         }
+        if (count == 0) {
+            return false;
+        }
         if (is_gone(&entries[0]) || is_gone(&entries[1])) {
-            return;
+            return true;
         }
         // The rank has closed a descriptor that it shares with this thread.
         for (size_t i = 0; i < 2; i++) {
@@ -82,12 +88,16 @@ run_guard(void *argument)
         procset__guard_own_table(self->guard.pipe, self->guard.launcher);
 
     procset__guard_continue_at(self->guard.pipe);
-    (void) pthread_mutex_lock(&self->mutex);
-    self->has_own_table = has_own_table;
-    self->ready = true;
-    (void) pthread_cond_signal(&self->changed);
-    (void) pthread_mutex_unlock(&self->mutex);
-    wait_for_launcher(&self->guard);
+    // A rank whose launcher is gone already does not come to its function: it
+    // might stop itself there, and nobody would continue it any more.
+    if (!wait_for_launcher(&self->guard, 0)) {
+        (void) pthread_mutex_lock(&self->mutex);
+        self->has_own_table = has_own_table;
+        self->ready = true;
+        (void) pthread_cond_signal(&self->changed);
+        (void) pthread_mutex_unlock(&self->mutex);
+        (void) wait_for_launcher(&self->guard, -1);
+    }
     procset__guard_end(&self->guard, self->board);
 }
 

@@ -263,7 +263,8 @@ typedef struct {
     size_t world_size;
 } procset_guard;
 
-// Starts the guard of this process, once. When it returns, the guard has its
+// Starts the guard of this process, once. It does not return in a process
+// whose launcher is gone already. When it returns, the guard has its
 // own copies of the descriptors, which nobody can close: `ret_private` tells
 // whether. Where the system has none for a thread alone (Linux 5.9,
 // close_range with CLOSE_RANGE_UNSHARE) they must stay open. Where a sandbox

@@ -35,7 +35,7 @@ def open_board(world_size: int) -> Fd | None:
     """
     if not features() & _native.FEATURE_TREE:
         return None
-    board = anonymous_file("flamespawn-board")
+    board = anonymous_file("board")
     os.truncate(board.fileno(), world_size)
     return board
 

@@ -291,6 +291,34 @@ test_ranks_that_are_dead_already(void)
     CHECK_INT(waitpid(left[1], NULL, 0), ==, left[1]);
 }
 
+// A rank whose launcher has died before does not come to its function.
+static void
+test_launcher_that_is_gone_already(void)
+{
+    procset_guard guard = {
+        .features = features,
+        .launcher = PROCSET_HANDLE_INVALID,
+        .job = JOB,
+        .rank = ++rank_number,
+        .board = PROCSET_HANDLE_INVALID,
+    };
+    bool has_own_table;
+    int life[2], status;
+    pid_t pid;
+
+    CHECK_INT(pipe2(life, O_CLOEXEC), ==, 0);
+    close(life[1]);
+    guard.pipe = life[0];
+    pid = fork();
+    if (pid == 0) {
+        OK(procset_guard_start(&guard, &has_own_table));
+        _exit(0);
+    }
+    CHECK_INT(waitpid(pid, &status, 0), ==, pid);
+    CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+    close(life[0]);
+}
+
 static void
 test_all(unsigned mask)
 {
@@ -303,6 +331,7 @@ test_all(unsigned mask)
     RUN(test_pipe_that_lives_on);
     RUN(test_launcher_that_becomes_another_program);
     RUN(test_ranks_that_are_dead_already);
+    RUN(test_launcher_that_is_gone_already);
 }
 
 int
