@@ -2,6 +2,7 @@
 
 #include "check.h"
 #include "child.h"
+#include "job_name.h"
 #include "memfd.h"
 
 #include <fcntl.h>
@@ -12,8 +13,6 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-#define JOB "fedcba9876543210fedcba9876543210"
 
 static unsigned features;
 
@@ -92,7 +91,7 @@ be_rank(int life, bool by_handle, rank_body body)
         .features = features,
         .pipe = life,
         .launcher = PROCSET_HANDLE_INVALID,
-        .job = JOB,
+        .job = job,
         .rank = rank_number,
         .board = PROCSET_HANDLE_INVALID,
     };
@@ -100,7 +99,7 @@ be_rank(int life, bool by_handle, rank_body body)
     char name[96];
     int fd;
 
-    snprintf(name, sizeof(name), "flamespawn-%s.%zu", JOB, rank_number);
+    snprintf(name, sizeof(name), "flamespawn-%s.%zu", job, rank_number);
     fd = make_memfd(name);
     CHECK(mmap(NULL, 1, PROT_NONE, MAP_PRIVATE, fd, 0) != MAP_FAILED);
     close(fd);
@@ -235,7 +234,7 @@ start_rank_with_board(size_t rank, const int *life, int board)
         .features = features,
         .pipe = life[0],
         .launcher = PROCSET_HANDLE_INVALID,
-        .job = JOB,
+        .job = job,
         .rank = rank,
         .board = board,
         .world_size = 3,
@@ -245,7 +244,7 @@ start_rank_with_board(size_t rank, const int *life, int board)
 
     if (pid == 0) {
         close(life[1]);
-        OK(procset_tree_mark(JOB, rank));
+        OK(procset_tree_mark(job, rank));
         OK(procset_guard_start(&guard, &has_own_table));
         if (rank == 2) {
             tell_pid();
@@ -298,7 +297,7 @@ test_launcher_that_is_gone_already(void)
     procset_guard guard = {
         .features = features,
         .launcher = PROCSET_HANDLE_INVALID,
-        .job = JOB,
+        .job = job,
         .rank = ++rank_number,
         .board = PROCSET_HANDLE_INVALID,
     };
@@ -338,6 +337,7 @@ int
 main(void)
 {
     alarm(240);
+    name_job();
     CHECK_INT(prctl(PR_SET_CHILD_SUBREAPER, 1), ==, 0);
     CHECK_INT(pipe2(told, O_CLOEXEC), ==, 0);
     test_all(~0u);

@@ -2,6 +2,7 @@
 
 #include "check.h"
 #include "child.h"
+#include "job_name.h"
 #include "memfd.h"
 
 #include <fcntl.h>
@@ -15,7 +16,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#define JOB "0123456789abcdef0123456789abcdef"
 #define LONG_NS (30 * INT64_C(1000000000))
 
 static unsigned features;
@@ -27,6 +27,16 @@ after(int64_t ns)
 
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (int64_t) now.tv_sec * 1000000000 + now.tv_nsec + ns;
+}
+
+// A text with the name of the job in it; valid until the next call.
+static const char *
+marked(const char *before, const char *after)
+{
+    static char text[96];
+
+    snprintf(text, sizeof(text), "%s%s%s", before, job, after);
+    return text;
 }
 
 // A program that does nothing for as long as this one lives.
@@ -146,7 +156,7 @@ open_tree(void)
 {
     procset_tree *tree;
 
-    OK(procset_tree_open(features, JOB, &tree));
+    OK(procset_tree_open(features, job, &tree));
     return tree;
 }
 
@@ -166,7 +176,7 @@ test_without_the_feature(void)
 {
     procset_tree *tree = NULL;
 
-    CHECK_INT(procset_tree_open(features & ~PROCSET_FEATURE_TREE, JOB, &tree),
+    CHECK_INT(procset_tree_open(features & ~PROCSET_FEATURE_TREE, job, &tree),
               <, 0);
     CHECK(procset_tree_close(NULL) == NULL);
 }
@@ -178,10 +188,10 @@ test_marks(void)
 {
     procset_tree *tree = open_tree();
     int descriptors = count_descriptors();
-    pid_t own = start_sleeper("FLAMESPAWN_JOB=" JOB ".1");
-    pid_t nested = start_sleeper("FLAMESPAWN_JOB=" JOB ".1:ffff.0");
-    pid_t other = start_sleeper("FLAMESPAWN_JOB=" JOB ".12");
-    pid_t none = start_sleeper("FLAMESPAWN_JOB=" JOB);
+    pid_t own = start_sleeper(marked("FLAMESPAWN_JOB=", ".1"));
+    pid_t nested = start_sleeper(marked("FLAMESPAWN_JOB=", ".1:ffff.0"));
+    pid_t other = start_sleeper(marked("FLAMESPAWN_JOB=", ".12"));
+    pid_t none = start_sleeper(marked("FLAMESPAWN_JOB=", ""));
 
     end_rank(tree, 1);
     CHECK(!is_running(own));
@@ -208,7 +218,7 @@ test_mark_in_a_large_environment(void)
 
         memset(variable, 'x', size);
         memcpy(variable, "X=", 2);
-        memcpy(variable + size, JOB ".1", sizeof(JOB ".1"));
+        strcpy(variable + size, marked("", ".1"));
         pid = start_sleeper(variable);
         end_rank(tree, 12);
         CHECK(is_running(pid));
@@ -232,7 +242,7 @@ test_marks_of_forks(void)
     CHECK_INT(pipe(ends), ==, 0);
     rank = fork_bound();
     if (rank == 0) {
-        int fd = make_memfd("flamespawn-" JOB ".3");
+        int fd = make_memfd(marked("flamespawn-", ".3"));
 
         CHECK(mmap(NULL, 1, PROT_NONE, MAP_PRIVATE, fd, 0) != MAP_FAILED);
         close(fd);
@@ -304,7 +314,7 @@ test_what_multiplies(void)
     CHECK_INT(pipe(ends), ==, 0);
     rank = fork_bound();
     if (rank == 0) {
-        int fd = make_memfd("flamespawn-" JOB ".6");
+        int fd = make_memfd(marked("flamespawn-", ".6"));
 
         close(ends[0]);
         CHECK(mmap(NULL, 1, PROT_NONE, MAP_PRIVATE, fd, 0) != MAP_FAILED);
@@ -337,7 +347,7 @@ check_passing(bool is_collected)
     passing.pid = fork();
     if (passing.pid == 0) {
         close(passing.go[1]);
-        OK(procset_tree_mark(JOB, 7));
+        OK(procset_tree_mark(job, 7));
         CHECK_INT(read(passing.go[0], &byte, 1), ==, 1);
         if (fork() == 0) {
             pid_t self = getpid();
@@ -398,6 +408,7 @@ int
 main(void)
 {
     alarm(240);
+    name_job();
     // Orphans become children of this process, which can wait for them.
     CHECK_INT(prctl(PR_SET_CHILD_SUBREAPER, 1), ==, 0);
     test_all(~0u);
