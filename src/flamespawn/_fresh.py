@@ -97,8 +97,8 @@ def _start_guard(header: "dict[str, Any]", rank: int) -> None:
         return
     from flamespawn._rank_native import guard
 
-    name, features, pipe, launcher, board, world_size = header["guard"]
-    is_private = guard(name, rank, features, pipe, launcher, board, world_size)
+    *_, launcher, board, _ = header["guard"]
+    is_private = guard(rank, *header["guard"])
     # The pipe is of use to others, too.
     for fd in (board, launcher) if is_private else (board,):
         if fd >= 0:

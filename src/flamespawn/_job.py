@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
+from typing import Any
 
 from flamespawn import _native
 from flamespawn._deadline import Deadline, after, earlier, has_passed
@@ -38,6 +39,20 @@ def open_board(world_size: int) -> Fd | None:
     board = anonymous_file("board")
     os.truncate(board.fileno(), world_size)
     return board
+
+
+def guard_arguments(job: str, known: int, fds: dict[str, int], world_size: int) -> list[Any]:
+    """
+    Return what `_rank_native.guard` takes after the rank.
+
+    Args:
+        job: its name.
+        known: the features of the launcher, which a rank does not find out again.
+        fds: those of the launcher's pipe and, where there are such, of its handle and the board.
+        world_size: the number of ranks.
+    """
+    names = ("pipe", "launcher", "board")
+    return [job, known, *(fds.get(name, -1) for name in names), world_size]
 
 
 class Job:
@@ -154,16 +169,8 @@ class GuardOrder:
         from flamespawn import _rank_native  # noqa: PLC0415 - only ranks need it
 
         fds = {name: file.fileno() for name, file in self._files.items()}
-        is_private = _rank_native.guard(
-            self._job,
-            rank,
-            self._features,
-            fds["pipe"],
-            fds.get("launcher", -1),
-            fds.get("board", -1),
-            self._world_size,
-        )
-        if is_private:
+        order = guard_arguments(self._job, self._features, fds, self._world_size)
+        if _rank_native.guard(rank, *order):
             self.close()
         elif "board" in self._files:
             self._files["board"].close()

@@ -12,7 +12,7 @@ from typing import Any
 
 from flamespawn import RANK_MARK, _boot, _fresh, _multiprocessing, _native
 from flamespawn._early_stderr import PART_SIZE, EarlyStderr
-from flamespawn._job import MARK_VARIABLE, Job, open_board, variable
+from flamespawn._job import MARK_VARIABLE, Job, guard_arguments, open_board, variable
 from flamespawn._native import Fd, call_or_undo
 from flamespawn._payload import Payload
 from flamespawn._platform import (
@@ -129,14 +129,13 @@ class Launch:
         """Return what a rank needs for its guard, or None for no guard."""
         if self._job is None or not features() & _native.FEATURE_GUARD:
             return None
-        fds = {"launcher": -1, "board": -1, **self._pipe.guard_fds()}
+        fds = self._pipe.guard_fds()
         self._board = open_board(len(self._processes))
         if self._board is not None:
             fds["board"] = self._board.fileno()
         # The pipe is among them already.
-        self._fds.extend(fds[name] for name in ("launcher", "board") if fds[name] >= 0)
-        order = [fds[name] for name in ("pipe", "launcher", "board")]
-        return [self._job.name, features(), *order, len(self._processes)]
+        self._fds.extend(fd for name, fd in fds.items() if name != "pipe")
+        return guard_arguments(self._job.name, features(), fds, len(self._processes))
 
     def _variable(self, rank: int) -> bytes | None:
         """Return the variable that marks a rank and all that it starts."""

@@ -56,7 +56,7 @@ guard(PyObject *module, PyObject *arguments)
     int r;
 
     (void) module;
-    if (!PyArg_ParseTuple(arguments, "snInnnn", &job, &rank, &features, &pipe,
+    if (!PyArg_ParseTuple(arguments, "nsInnnn", &rank, &job, &features, &pipe,
                           &launcher, &board, &world_size)) {
         return NULL;
     }
@@ -102,7 +102,7 @@ mark(PyObject *module, PyObject *arguments)
 
 static PyMethodDef methods[] = {
     {"guard", guard, METH_VARARGS,
-     "Start the guard of this process: job, rank, features, the pipe of the "
+     "Start the guard of this process: rank, job, features, the pipe of the "
      "launcher, its handle or -1, the board or -1, and the world size. Return "
      "whether pipe and handle may be closed; the board may be in any case."},
     {"ended_well", ended_well, METH_NOARGS,

@@ -2,8 +2,8 @@ from typing import NoReturn
 
 def ended_well() -> None: ...
 def guard(
-    job: str,
     rank: int,
+    job: str,
     features: int,
     pipe: int,
     launcher: int,
