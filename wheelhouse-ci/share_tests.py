@@ -30,6 +30,8 @@ NO_TESTS = 5
 # open what the rank has inherited.
 CONSOLE = getattr(subprocess, "CREATE_NO_WINDOW", 0)
 COUNT = re.compile(r"(\d+) (passed|failed|skipped|xfailed|xpassed|errors?)\b")
+# A line of a traceback: where a test stood when the watchdog ended it.
+PLACE = re.compile(r'File ".*[\\/](test_\w+\.py)", line (\d+) in (\w+)')
 SKIPPED = re.compile(r"^SKIPPED \[(\d+)\] [^:]+(?::\d+)?: (.*)$", re.MULTILINE)
 
 
@@ -56,7 +58,9 @@ class Result:
         state = "ok" if self.is_good else "FAILED"
         if self.status is None:
             state = f"FAILED, ended after {SECONDS} s"
-        return f"{self.name}: {state}, {self.seconds:.0f} s: {self.last_line}"
+        places = [f"{file}:{line} in {name}" for file, line, name in PLACE.findall(self.output)]
+        where = f" ({'; '.join(places)})" if places and not self.is_good else ""
+        return f"{self.name}: {state}, {self.seconds:.0f} s: {self.last_line}{where}"
 
 
 def run(path: Path, arguments: list[str]) -> Result:
