@@ -8,6 +8,7 @@
 
 #include "guard.h"
 
+#include "board.h"
 #include "error.h"
 #include "guard_end.h"
 #include "thread.h"
@@ -19,13 +20,16 @@
 #include <string.h>
 #include <sys/mman.h>
 
-// The byte of this rank on the board, if there is one.
-static volatile unsigned char *cared_for;
+// Where this rank says that it has ended well; NULL without a board.
+static struct {
+    procset__board_entry *board;
+    size_t rank;
+} own;
 
 // The thread's argument; the thread frees it never, because it never ends.
 typedef struct {
     procset_guard guard;
-    volatile unsigned char *board;
+    procset__board_entry *board;
     pthread_mutex_t mutex;
     pthread_cond_t changed;
     bool ready;
@@ -103,7 +107,7 @@ run_guard(void *argument)
 
 // Mapped, because the rank may close what it has inherited.
 static int
-map_board(const procset_guard *guard, volatile unsigned char **ret_board)
+map_board(const procset_guard *guard, procset__board_entry **ret_board)
 {
     void *board;
 
@@ -111,8 +115,8 @@ map_board(const procset_guard *guard, volatile unsigned char **ret_board)
         *ret_board = NULL;
         return 0;
     }
-    board = mmap(NULL, guard->world_size, PROT_READ | PROT_WRITE, MAP_SHARED,
-                 (int) guard->board, 0);
+    board = mmap(NULL, guard->world_size * PROCSET_BOARD_ENTRY_SIZE,
+                 PROT_READ | PROT_WRITE, MAP_SHARED, (int) guard->board, 0);
     if (board == MAP_FAILED) {
         return procset__error_last(PROCSET__CALL_MMAP);
     }
@@ -123,8 +127,8 @@ map_board(const procset_guard *guard, volatile unsigned char **ret_board)
 void
 procset_guard_ended_well(void)
 {
-    if (cared_for != NULL) {
-        *cared_for = 1;
+    if (own.board != NULL) {
+        procset__board_end_well(own.board, own.rank);
     }
 }
 
@@ -146,9 +150,8 @@ procset_guard_start(const procset_guard *guard, bool *ret_private)
         free(self);
         return r;
     }
-    if (self->board != NULL) {
-        cared_for = &self->board[guard->rank];
-    }
+    own.board = self->board;
+    own.rank = guard->rank;
     (void) pthread_mutex_init(&self->mutex, NULL);
     (void) pthread_cond_init(&self->changed, NULL);
     r = procset__thread_start(run_guard, self);

@@ -118,24 +118,35 @@ procset__guard_by_parent(procset_handle pipe)
 
 typedef struct {
     const procset_guard *guard;
-    volatile unsigned char *board;
+    procset__board_entry *board;
     pid_t rank_pid;
     // This is a process of its own and not a thread of the rank.
     bool is_apart;
 } ending;
 
-// Whether there are ranks that nobody cares for: they died before the launcher
-// did, or their guards are about to say that they do.
+// Claims the ranks that nobody has claimed: they died before the launcher did,
+// or are stopped, or their guards are about to do it. Returns whether there
+// are any.
 static bool
-anybody_forgotten(const ending *self)
+claim_forgotten(const ending *self)
 {
-    for (size_t i = 0; self->board != NULL && i < self->guard->world_size;
-         i++) {
-        if (self->board[i] == 0) {
-            return true;
-        }
+    bool any = false;
+
+    for (size_t i = 0; i < self->guard->world_size; i++) {
+        any = procset__board_claim(self->board, i, self->guard->rank) || any;
     }
-    return false;
+    return any;
+}
+
+// Claims this rank itself. Returns false when another guard was earlier, which
+// may end this process any moment.
+static bool
+claim_own(const ending *self)
+{
+    size_t rank = self->guard->rank;
+
+    return procset__board_claim(self->board, rank, rank)
+           || self->board[rank] == PROCSET__BOARD_ENDED_WELL;
 }
 
 static int
@@ -151,9 +162,8 @@ end_all(void *argument)
         .self = getpid(),
     };
 
-    if (self->board != NULL) {
-        self->board[rank] = 1;
-    }
+    bool claims = self->board != NULL && claim_own(self);
+
     if ((self->guard->features & PROCSET_FEATURE_TREE)
         && procset__hunt_open(&hunt) == 0) {
         if (self->is_apart) {
@@ -168,7 +178,7 @@ end_all(void *argument)
             procset__hunt_extend(&hunt);
         }
         (void) procset__hunt_down(&hunt, procset__now() + END_NS);
-        if (anybody_forgotten(self)) {
+        if (claims && claim_forgotten(self)) {
             hunt.board = self->board;
             hunt.world_size = self->guard->world_size;
             (void) procset__hunt_down(&hunt, procset__now() + END_NS);
@@ -179,7 +189,7 @@ end_all(void *argument)
 }
 
 _Noreturn void
-procset__guard_end(const procset_guard *guard, volatile unsigned char *board)
+procset__guard_end(const procset_guard *guard, procset__board_entry *board)
 {
     ending self = {
         .guard = guard,

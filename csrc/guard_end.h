@@ -3,7 +3,7 @@
 #ifndef PROCSET_GUARD_END_H
 #define PROCSET_GUARD_END_H
 
-#include "procset.h"
+#include "board.h"
 
 // Gives the calling thread a table of descriptors of its own, with these two
 // only; PROCSET_HANDLE_INVALID stands for none. Returns whether it has one.
@@ -25,6 +25,6 @@ procset__guard_by_parent(procset_handle pipe);
 // Ends this process and its descendants, and those of the ranks that nobody
 // cares for by the board, which may be NULL.
 _Noreturn void
-procset__guard_end(const procset_guard *guard, volatile unsigned char *board);
+procset__guard_end(const procset_guard *guard, procset__board_entry *board);
 
 #endif

@@ -31,7 +31,7 @@ procset__guard_by_parent(procset_handle pipe)
 }
 
 _Noreturn void
-procset__guard_end(const procset_guard *guard, volatile unsigned char *board)
+procset__guard_end(const procset_guard *guard, procset__board_entry *board)
 {
     (void) guard;
     (void) board;

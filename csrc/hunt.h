@@ -25,9 +25,9 @@ typedef struct {
     // Whose descendants are ended.
     const size_t *ranks;
     size_t rank_count;
-    // If not NULL: a byte for each rank of the job. The ranks with a zero are
-    // the ones then.
-    const volatile unsigned char *board;
+    // If not NULL, it is those that the first of the ranks has claimed there;
+    // see board.h.
+    const volatile uint32_t *board;
     size_t world_size;
     // Never taken for a descendant.
     int64_t self;

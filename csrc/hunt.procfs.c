@@ -5,6 +5,7 @@
 
 #include "hunt.h"
 
+#include "board.h"
 #include "clock.h"
 #include "error.h"
 #include "handle.h"
@@ -118,7 +119,8 @@ bool
 procset__hunt_wants(const procset__hunt *hunt, size_t rank)
 {
     if (hunt->board != NULL) {
-        return rank < hunt->world_size && hunt->board[rank] == 0;
+        return rank < hunt->world_size
+               && procset__board_has(hunt->board, rank, hunt->ranks[0]);
     }
     for (size_t i = 0; i < hunt->rank_count; i++) {
         if (hunt->ranks[i] == rank) {

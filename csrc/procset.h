@@ -246,6 +246,9 @@ procset_tree_end(procset_tree *tree, const size_t *ranks, size_t count,
 // launcher is gone: however that died, whatever the rank is doing, and with
 // no need of its interpreter. It sleeps until then.
 
+// What a rank takes on the board, in bytes.
+#define PROCSET_BOARD_ENTRY_SIZE ((size_t) 4)
+
 typedef struct {
     unsigned features;
     // The launcher is gone when this end of a pipe is hung up, which it also
@@ -256,9 +259,9 @@ typedef struct {
     procset_handle launcher;
     const char *job;
     size_t rank;
-    // A file that the ranks of the job share, with a byte for each of them
-    // that says whether it is cared for; or PROCSET_HANDLE_INVALID. With it a
-    // guard also ends what ranks have left that died before the launcher did.
+    // A file that the ranks of the job share, of zeros at first, where their
+    // guards say who ends what; or PROCSET_HANDLE_INVALID. With it a guard
+    // also ends what ranks have left that died before the launcher did.
     procset_handle board;
     size_t world_size;
 } procset_guard;

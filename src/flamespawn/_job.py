@@ -37,7 +37,7 @@ def open_board(world_size: int) -> Fd | None:
     if not features() & _native.FEATURE_TREE:
         return None
     board = anonymous_file("board")
-    os.truncate(board.fileno(), world_size)
+    os.truncate(board.fileno(), world_size * _native.BOARD_ENTRY_SIZE)
     return board
 
 

@@ -11,6 +11,7 @@ FEATURE_VFORK: Final[int]
 FEATURE_CLONE_PIDFD: Final[int]
 FEATURE_CLOSE_RANGE: Final[int]
 FEATURE_TREE: Final[int]
+BOARD_ENTRY_SIZE: Final[int]
 FEATURE_GUARD: Final[int]
 
 ENDED: Final[int]

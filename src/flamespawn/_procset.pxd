@@ -30,6 +30,7 @@ cdef extern from "procset.h" nogil:
     const unsigned PROCSET_FEATURE_CLONE_PIDFD
     const unsigned PROCSET_FEATURE_CLOSE_RANGE
     const unsigned PROCSET_FEATURE_TREE
+    const size_t PROCSET_BOARD_ENTRY_SIZE
     const unsigned PROCSET_FEATURE_GUARD
     const unsigned PROCSET_FEATURE_PID_EVENTS
     unsigned procset_probe()

@@ -274,7 +274,7 @@ test_ranks_that_are_dead_already(void)
     pid_t left[3];
     int life[2];
 
-    CHECK_INT(ftruncate(board, 3), ==, 0);
+    CHECK_INT(ftruncate(board, 3 * (off_t) PROCSET_BOARD_ENTRY_SIZE), ==, 0);
     CHECK_INT(pipe2(life, O_CLOEXEC), ==, 0);
     for (size_t rank = 0; rank < 3; rank++) {
         start_rank_with_board(rank, life, board);

@@ -1,7 +1,9 @@
 #define _GNU_SOURCE
 
+#include "board.h"
 #include "check.h"
 #include "child.h"
+#include "hunt.h"
 #include "job_name.h"
 #include "memfd.h"
 
@@ -116,6 +118,13 @@ let_it_pass(void)
               ==, 0);
 }
 
+// A guard that comes to claim its own rank when that has been claimed, and a
+// process of the rank is about to be looked at.
+static struct {
+    char path[64];
+    procset__board_entry *board;
+} late;
+
 // The one of the C library, which the tree calls, too.
 int
 open(const char *path, int flags, ...)
@@ -130,6 +139,11 @@ open(const char *path, int flags, ...)
     va_end(arguments);
     if (passing.path[0] != '\0' && strcmp(path, passing.path) == 0) {
         let_it_pass();
+    }
+    if (late.path[0] != '\0' && strcmp(path, late.path) == 0) {
+        late.path[0] = '\0';
+        CHECK(!procset__board_claim(late.board, 1, 1));
+        procset__board_end_well(late.board, 1);
     }
     return (int) syscall(SYS_openat, AT_FDCWD, path, flags, mode);
 }
@@ -384,6 +398,40 @@ test_one_that_passes_while_others_are_looked_at(void)
     check_passing(true);
 }
 
+// What is claimed once is ended, also when the guard of that rank comes late:
+// it may itself be among what is ended.
+static void
+test_claims_are_final(void)
+{
+    procset__board_entry board[3] = {0};
+    procset__hunt hunt = {
+        .has_handles = (features & PROCSET_FEATURE_PIDFD) != 0,
+        .job = job,
+        .ranks = (const size_t[]) {0},
+        .rank_count = 1,
+        .board = board,
+        .world_size = 3,
+        .self = getpid(),
+    };
+    pid_t claimed = start_sleeper(marked("FLAMESPAWN_JOB=", ".1"));
+    pid_t other = start_sleeper(marked("FLAMESPAWN_JOB=", ".2"));
+
+    late.board = board;
+    snprintf(late.path, sizeof(late.path), "/proc/%d/environ", (int) claimed);
+    CHECK(procset__board_claim(board, 1, 0));
+    procset__board_end_well(board, 2);
+    CHECK(!procset__board_claim(board, 2, 0));
+    OK(procset__hunt_open(&hunt));
+    OK(procset__hunt_down(&hunt, after(LONG_NS)));
+    procset__hunt_done(&hunt);
+    CHECK(late.path[0] == '\0');
+    CHECK(procset__board_has(board, 1, 0));
+    CHECK(!is_running(claimed));
+    CHECK(is_running(other));
+    end(claimed);
+    end(other);
+}
+
 static void
 test_all(unsigned mask)
 {
@@ -395,6 +443,7 @@ test_all(unsigned mask)
     RUN(test_look);
     RUN(test_what_multiplies);
     RUN(test_one_that_passes_while_others_are_looked_at);
+    RUN(test_claims_are_final);
 }
 
 static void
