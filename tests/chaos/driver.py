@@ -36,6 +36,7 @@ class Run:
         settled: seconds from the end of the launcher until all was gone that was to go.
         left: name by pid of what was left in the end, and was not to be.
         stayed: the same of what may have stayed.
+        stopped: pids of what was still there after a second, and stopped.
         files: temporary files that are left.
         log: what launcher and ranks have printed.
     """
@@ -48,6 +49,7 @@ class Run:
     settled: float = 0.0
     left: dict[int, str] = field(default_factory=dict)
     stayed: dict[int, str] = field(default_factory=dict)
+    stopped: set[int] = field(default_factory=set)
     files: list[str] = field(default_factory=list)
     log: str = ""
 
@@ -127,13 +129,20 @@ class Driver:
             return float("inf")
         return self._blows[0].at + ready / 1e9
 
+    def read_late_notes(self) -> None:
+        """Read what ranks have written that live on for a moment after their launcher."""
+        self._new_notes()
+
     def _read_notes(self) -> None:
+        for note in self._new_notes():
+            self._react(note)
+
+    def _new_notes(self) -> list[Note]:
         try:
             data = os.read(self._fifo, _CHUNK)
         except BlockingIOError:
-            return
-        for note in self.run.notes.add(data):
-            self._react(note)
+            return []
+        return list(self.run.notes.add(data))
 
     def _react(self, note: Note) -> None:
         if note.word == "start":

@@ -22,6 +22,8 @@ from chaos.plan import CHILDREN, SUCCESSES, Job
 
 _REPORTING = ("raise", "raise_huge", "exit")
 _ENDLESS = ("stop", "hang")
+# How long a launcher that is killed takes to be gone, and a guard to notice, in nanoseconds.
+_MOMENT = 50_000_000
 
 _INTERRUPTED_DESTRUCTOR = re.compile(
     r"Exception ignored in: .*(__del__|remove|Finalize).*\n(.+\n)*KeyboardInterrupt"
@@ -128,14 +130,30 @@ def _succeeded(job: Job, run: Run) -> set[int]:
     }
 
 
+def _killed_at(run: Run) -> float:
+    return max(at for at, signum in run.notes.blows["launcher"] if signum == signal.SIGKILL)
+
+
 def _was_ending(job: Job, run: Run) -> bool:
     """Whether ranks may have ended before their launcher was killed, other than well."""
-    killed_at = max(at for at, signum in run.notes.blows["launcher"] if signum == signal.SIGKILL)
+    killed_at = _killed_at(run)
     own = [own_failure(job, run, rank) for rank in range(len(job.ranks))]
     # A rank has to be gone within SETTLE, and until then it may also fail.
     latest = killed_at + expectations.SETTLE * 1e9
     failed = any(failure is not None and failure.earliest < latest for failure in own)
     return failed or bool(job.leaves) or _first_stop(run) < killed_at
+
+
+def _stopped_with_their_launcher(job: Job, run: Run) -> set[int]:
+    """Return the pids of the ranks that have stopped themselves before their guards could run."""
+    notes = run.notes
+    return {
+        notes.pids[rank]
+        for rank, plan in enumerate(job.ranks)
+        if plan.final == "stop"
+        and notes.pids.get(rank) in run.stopped
+        and abs(notes.ranks[rank].get("final", -math.inf) - _killed_at(run)) < _MOMENT
+    }
 
 
 def may_stay(job: Job, run: Run) -> set[int] | None:
@@ -155,6 +173,8 @@ def may_stay(job: Job, run: Run) -> set[int] | None:
             # Ended before it could say which process it had started.
             return None
     pids = {pid for pid, (rank, _) in notes.children.items() if rank in well}
+    if killed:
+        pids |= _stopped_with_their_launcher(job, run)
     # The tracker lives as long as anybody holds its pipe.
     return pids | notes.helpers if pids else pids
 
@@ -168,10 +188,14 @@ def _judge_remains(job: Job, run: Run, judged: Judgement) -> None:
             # Its guard is gone with the rank, and the launcher has not come to it.
             gap += ", of ranks that were gone before"
         well = _succeeded(job, run)
+        stopped = _stopped_with_their_launcher(job, run)
+        judged.gaps["ranks that stopped themselves as their launcher was killed"] += len(
+            stopped & run.stayed.keys()
+        )
         judged.gaps[gap] += sum(
             run.notes.children.get(pid, (-1,))[0] not in well
             for pid in run.stayed
-            if pid not in run.notes.helpers
+            if pid not in run.notes.helpers | stopped
         )
         if not expectations.GUARDED:
             return

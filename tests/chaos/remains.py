@@ -7,6 +7,7 @@ import os
 import select
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +32,10 @@ class Process:
     @property
     def is_dead(self) -> bool:
         return self.state in "ZX"
+
+    @property
+    def is_stopped(self) -> bool:
+        return self.state == "T"
 
 
 def become_subreaper() -> None:
@@ -98,23 +103,26 @@ def reap() -> None:
         return
 
 
-def wait_until_gone(mark: str, seconds: float, may_stay: set[int]) -> dict[int, Process]:
+def wait_until_gone(
+    mark: str, seconds: float, may_stay: Callable[[], set[int] | None]
+) -> dict[int, Process]:
     """
     Wait until all that a job has started is gone, but for some; return what is left, without them.
 
     Args:
         mark: the worker's.
         seconds: how long at most.
-        may_stay: pids that are not waited for.
+        may_stay: returns the pids that are not waited for, None for all; asked after each end.
     """
     deadline = time.monotonic() + seconds
     while True:
         reap()
-        left = {
-            pid: process
-            for pid, process in find(mark).items()
-            if pid not in may_stay and not process.is_dead
-        }
+        there = {pid: process for pid, process in find(mark).items() if not process.is_dead}
+        # After the look: who was dead by then has said all that it had to say.
+        staying = may_stay()
+        if staying is None:
+            return {}
+        left = {pid: process for pid, process in there.items() if pid not in staying}
         if not left or time.monotonic() >= deadline:
             return left
         _wait_for_one(list(left), deadline)

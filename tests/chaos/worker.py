@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from chaos import expectations, oracle, plan, remains
-from chaos.driver import MARGIN, Driver, Run
+from chaos.driver import MARGIN, Driver
 
 _LOG_SIZE = 20000
 _DESCRIPTORS = 64
@@ -39,19 +39,23 @@ def _be_launcher(folder: Path) -> None:
     os.environ["TMPDIR"] = str(folder / "tmp")
 
 
-def _clean_up(run: Run, job: plan.Job, mark: str, folder: Path) -> None:
+def _clean_up(driver: Driver, job: plan.Job, mark: str, folder: Path) -> None:
     """Wait for what ends by itself, note what does not, and end it."""
-    may_stay = oracle.may_stay(job, run)
-    seconds = 0.0 if may_stay is None else expectations.SETTLE + MARGIN
+    run = driver.run
+
+    def may_stay() -> set[int] | None:
+        driver.read_late_notes()
+        return oracle.may_stay(job, run)
+
     began = time.monotonic()
-    left = remains.wait_until_gone(mark, seconds, may_stay or set())
+    left = remains.wait_until_gone(mark, expectations.SETTLE, may_stay)
+    if left:
+        run.stopped = {pid for pid, one in left.items() if one.is_stopped}
+        left = remains.wait_until_gone(mark, MARGIN, may_stay)
     run.settled = time.monotonic() - began
     there = {pid: one.name for pid, one in remains.find(mark).items() if not one.is_dead}
-    if may_stay is None:
-        run.stayed = there
-    else:
-        run.left = {pid: name for pid, name in there.items() if pid in left}
-        run.stayed = {pid: name for pid, name in there.items() if pid not in left}
+    run.left = {pid: name for pid, name in there.items() if pid in left}
+    run.stayed = {pid: name for pid, name in there.items() if pid not in left}
     remains.end_all(mark)
     run.files = [str(path) for path in (folder / "tmp").rglob("*") if not path.is_dir()]
     run.log = (folder / "log").read_text(errors="replace")[-_LOG_SIZE:]
@@ -70,11 +74,12 @@ def run_job(job: plan.Job, scratch: Path, mark: str, order: float) -> dict[str, 
         _be_launcher(folder)
         return folder
     try:
-        run = Driver(job, launcher, folder, fifo).watch()
+        driver = Driver(job, launcher, folder, fifo)
+        run = driver.watch()
         result = folder / "result.json"
         if result.exists():
             run.result = json.loads(result.read_text())
-        _clean_up(run, job, mark, folder)
+        _clean_up(driver, job, mark, folder)
     finally:
         remains.end_all(mark)
         os.close(fifo)
