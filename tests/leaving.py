@@ -220,7 +220,7 @@ def is_interrupted_in_a_handler(rank: int) -> None:
 
 
 def interrupt() -> None:
-    os.kill(os.getpid(), signal.SIGINT)
+    signal.raise_signal(signal.SIGINT)
 
 
 def get_later(signum: int, error: BaseException) -> None:

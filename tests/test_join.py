@@ -295,7 +295,7 @@ def test_stop_while_another_thread_joins() -> None:
     with waiting_ranks(2) as (context, _):
         thread = threading.Thread(target=join)
         thread.start()
-        while context._turn.holder is None:
+        while context._turn.holder is None and thread.is_alive():
             time.sleep(0.001)  # a join in another thread shows itself by nothing else
         context.stop()
         thread.join()
@@ -497,6 +497,7 @@ def test_a_death_that_somebody_else_reaped() -> None:
     assert not context.processes[1].is_alive()
 
 
+@pytest.mark.posix("waitpid")
 def test_reaped_while_join_waits() -> None:
     """A wait() in another thread does not make join hang."""
     with waiting_ranks(1) as (context, pipes):

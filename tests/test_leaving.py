@@ -180,6 +180,7 @@ def test_a_failure_is_followed_by_the_same(leave: Leave) -> None:
 @pytest.mark.skipif(
     sys.version_info >= (3, 13), reason="the interpreter itself prints what interrupts this wait"
 )
+@pytest.mark.posix("signals that interrupt the wait for a thread")
 def test_an_exit_by_a_signal_handler_while_it_ends(leave: Leave) -> None:
     """sys.exit() in a signal handler counts for as long as a process waits for its threads."""
     *others, rank = leave("exits_on_a_signal_later")
@@ -188,7 +189,16 @@ def test_an_exit_by_a_signal_handler_while_it_ends(leave: Leave) -> None:
     assert rank == End(["handler"], "", "process 0 terminated with exit code 5", 5)
 
 
-@pytest.mark.parametrize("name", ["is_interrupted_later", "is_interrupted_in_a_handler"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(
+            "is_interrupted_later",
+            marks=pytest.mark.posix("signals that interrupt the wait for a thread"),
+        ),
+        "is_interrupted_in_a_handler",
+    ],
+)
 def test_ctrl_c_while_a_rank_ends(name: str, leave: Leave) -> None:
     """A rank that is interrupted after its function reports that, and prints nothing."""
     (end,) = leave(name, ("spawn",))

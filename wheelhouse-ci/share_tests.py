@@ -30,7 +30,9 @@ NO_TESTS = 5
 # open what the rank has inherited.
 CONSOLE = getattr(subprocess, "CREATE_NO_WINDOW", 0)
 COUNT = re.compile(r"(\d+) (passed|failed|skipped|xfailed|xpassed|errors?)\b")
-# A line of a traceback: where a test stood when the watchdog ended it.
+# What faulthandler begins with, and its lines for our tests: all that is known of a pytest that was
+# ended in the middle of one.
+DISASTER = re.compile(r"^(?:Timeout \(|Windows fatal|Fatal Python error).*$", re.MULTILINE)
 PLACE = re.compile(r'File ".*[\\/](test_\w+\.py)", line (\d+) in (\w+)')
 SKIPPED = re.compile(r"^SKIPPED \[(\d+)\] [^:]+(?::\d+)?: (.*)$", re.MULTILINE)
 
@@ -58,9 +60,12 @@ class Result:
         state = "ok" if self.is_good else "FAILED"
         if self.status is None:
             state = f"FAILED, ended after {SECONDS} s"
-        places = [f"{file}:{line} in {name}" for file, line, name in PLACE.findall(self.output)]
-        where = f" ({'; '.join(places)})" if places and not self.is_good else ""
-        return f"{self.name}: {state}, {self.seconds:.0f} s: {self.last_line}{where}"
+        text = f"{self.name}: {state}, {self.seconds:.0f} s: {self.last_line}"
+        disasters = DISASTER.findall(self.output)
+        if disasters:
+            places = [":".join(place) for place in PLACE.findall(self.output)]
+            text += f" (status {self.status}: {disasters[-1]} {'; '.join(places)})"
+        return text
 
 
 def run(path: Path, arguments: list[str]) -> Result:
