@@ -79,8 +79,8 @@ def own_failure(job: Job, run: Run, rank: int) -> Failure | None:
             latest = min(latest, notes.ranks[rank].get("left", math.inf))
         elif plan.final not in (*SUCCESSES, *_REPORTING):
             times.append(final)
-        elif plan.tampers and not fates.hangs_at_exit(plan, rank, notes):
-            # Nobody can tell before it has ended.
+        elif plan.tampers:
+            # What it reports may spoil what it has truncated, at once; else its end tells.
             times.append(final)
     if "rubbish" in notes.acts[rank]:
         times.append(notes.acts[rank]["rubbish"])
