@@ -31,6 +31,9 @@ _INTERRUPTED_DESTRUCTOR = re.compile(
 _OWN_HANDLER = re.compile(
     r"Exception ignored in.*\n((?!Exception ignored).*\n)*?chaos\.acts\.Victim.*\n"
 )
+_CLOSED_TWICE = re.compile(
+    r"Exception ignored in: <Finalize object.*\n(.+\n){,6}OSError: \[Errno 9\].*\n"
+)
 
 
 @dataclass
@@ -319,6 +322,9 @@ def _judge_log(job: Job, run: Run, judged: Judgement) -> None:
     interrupted = by_itself or run.notes.blows["launcher"] or run.notes.blows["all"]
     # A rank's own handler may raise where Python can only print it, and goes on.
     log = _OWN_HANDLER.sub("", run.log)
+    if any("close_fds" in acts for acts in run.notes.acts.values()):
+        # Of `multiprocessing`, which closes in its turn what the rank has closed.
+        log = _CLOSED_TWICE.sub("", log)
     for sign in ("Exception ignored", "ResourceWarning", "Fatal Python error"):
         if sign in log and not interrupted:
             judged.faults.append(f"printed: {log[log.index(sign) :][:1000]}")
