@@ -21,6 +21,7 @@
 
 // How many processes there is room for at first.
 #define ROOM 64
+#define LOOK_AGAIN_MS 1
 
 int
 procset__job_open_plain(procset_handle *ret_job)
@@ -103,6 +104,10 @@ wait_for_end(HANDLE job, ULONG_PTR pid, int64_t deadline)
     BOOL is_inside;
 
     if (process == NULL) {
+        if (GetLastError() != ERROR_INVALID_PARAMETER) {
+            // It is there, and nobody tells when it ends.
+            Sleep(LOOK_AGAIN_MS);
+        }
         return;
     }
     if (IsProcessInJob(process, job, &is_inside) && is_inside) {
