@@ -81,7 +81,7 @@ def has_finalizers(rank: int) -> None:
 
 def has_children(rank: int) -> None:
     here, there = multiprocessing.Pipe()
-    context: Any = multiprocessing.get_context("fork")
+    context: Any = multiprocessing.get_context(jobs.QUICK)
     context.Process(target=print_when_told, args=(here,)).start()
     context.Process(target=jobs.sleep_forever, daemon=True).start()
     there.send("go")
@@ -94,9 +94,10 @@ def print_when_told(here: Any) -> None:
 
 
 def uses_the_c_library(rank: int) -> None:
-    libc = ctypes.CDLL(None)
+    libc = ctypes.CDLL("ucrtbase" if os.name == "nt" else None)
     libc.puts(b"puts")
-    libc.printf(b"no newline")
+    for byte in b"no newline":
+        libc.putchar(byte)
 
 
 def has_a_log(rank: int) -> None:
