@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import ctypes
 import faulthandler
 import multiprocessing
 import os
+import platform
 import signal
 import sys
 import threading
@@ -297,3 +299,9 @@ def print_when_released(rank: int, here: Connection) -> None:
     # All ranks read from one pipe; a message of this size arrives whole or not at all.
     assert os.read(here.fileno(), 8)
     os.write(1, b"released\n")
+
+
+def end_this_thread() -> None:
+    """End the calling thread and nothing else, also if it is the main thread; Linux only."""
+    exit_number = {"x86_64": 60, "aarch64": 93}[platform.machine()]
+    ctypes.CDLL(None).syscall(exit_number, 0)

@@ -7,9 +7,11 @@ import faulthandler
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from multiprocessing import Pipe
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -365,6 +367,46 @@ def die_or_notice(rank: int, end: str, ends: list[Any]) -> None:
             os._exit(7)
         jobs.die(signal.SIGKILL)
     ends[rank][1].recv()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux only: the end of the main thread")
+def test_a_death_that_takes_longer_than_the_reports_of_the_peers(mechanism: str) -> None:
+    """A rank that is dying is the cause, although its peers report before it is gone."""
+    ends = [Pipe() for _ in range(3)]
+    context = flamespawn.start_processes(
+        die_slowly_or_notice, (ends,), 3, join=False, start_method=jobs.QUICK
+    )
+    for one, other in ends:
+        one.close()
+        other.close()
+
+    with pytest.raises(flamespawn.ProcessExitedException) as caught:
+        while not context.join(0):
+            pass
+
+    assert caught.value.error_index == 0
+    assert caught.value.exit_code == 7
+    assert not caught.value.fates[0].stopped
+
+
+def die_slowly_or_notice(rank: int, ends: list[Any]) -> None:
+    """As above, but rank 0 ends thread by thread, and the last one only when it is asked to."""
+    if rank != 0:
+        die_or_notice(rank, "", ends)
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+
+    def end() -> None:
+        # The kernel marks the main thread as dead before it is waited for.
+        while Path("/proc/self/stat").read_bytes().rpartition(b") ")[2][:1] != b"Z":
+            os.sched_yield()
+        for pair in ends:
+            for pipe in pair:
+                pipe.close()
+        signal.sigwait([signal.SIGTERM])
+        os._exit(7)
+
+    threading.Thread(target=end).start()
+    jobs.end_this_thread()
 
 
 @pytest.mark.parametrize("start_method", START_METHODS)

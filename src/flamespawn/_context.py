@@ -32,6 +32,7 @@ from flamespawn._stacks import describe
 from flamespawn._teardown import DEFAULT_GRACE_PERIOD, Teardown
 from flamespawn._turn import wait_for_turn
 from flamespawn._unjoined import EndsUnjoined
+from flamespawn._verdict import find_culprit, note_dying
 from flamespawn._wakeup import call_interruptibly
 
 
@@ -111,6 +112,7 @@ class ProcessContext(EndsUnjoined):
         self._forwarder = forward_signals
         self._ended = 0
         self._failed = False
+        self._dying_noted = False
         # The stored outcome; the exception is made anew for each join that raises it.
         self._culprit: Member | None = None
         # Whatever has not ended was well when the wait before the last one began.
@@ -337,6 +339,13 @@ class ProcessContext(EndsUnjoined):
                 member.on_readable(self._set, self._well_at)
             if member.failed_at is not None:
                 self._failed = True
+        self._note_dying()
+
+    def _note_dying(self) -> None:
+        """Find the ranks that are dying when the first failure is known."""
+        if self._failed and not self._dying_noted:
+            note_dying(self._members, self._well_at)
+            self._dying_noted = True
 
     def _look_at_all(self) -> None:
         """Find out all that was being acted on when an exception cut it short."""
@@ -350,22 +359,17 @@ class ProcessContext(EndsUnjoined):
             member.note_failure(self._well_at, ended=member.ended)
         self._ended = sum(member.ended for member in self._members)
         self._failed = any(member.failed_at is not None for member in self._members)
+        self._note_dying()
         self._catch_up = False
 
     # --------------------------------------------------------------------------------- failure
-
-    def _find_failure(self) -> Member | None:
-        """Return the member that failed first, those that the launcher stopped coming last."""
-        failed = [member for member in self._members if member.failed_at is not None]
-        own = [member for member in failed if not member.was_stopped]
-        return min(own or failed, key=lambda member: member.failure_order, default=None)
 
     def _finish(self) -> None:
         """Store the outcome and let go of everything that the system lent."""
         for member in self._members:
             member.finish(self._set)
         self._memory.find_killed(self._members)
-        self._culprit = self._find_failure()
+        self._culprit = find_culprit(self._members)
         self._forwarder.release()
         self._finished = True
         if self.job is not None:

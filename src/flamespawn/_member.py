@@ -56,6 +56,7 @@ class Member:
         "_ended_at",
         "_exit_code",
         "_first_signal_at",
+        "_is_dying",
         "_noticed_at",
         "_popen",
         "_question",
@@ -93,6 +94,7 @@ class Member:
         # When it was last known to be well, if its report pipe then ended without a proper report
         # and before it was sent any signal.
         self._silent_after: int | None = None
+        self._is_dying = False
         self.failed_at: int | None = None
         # Puts those in order that were last known to be well at the same time.
         self._noticed_at = source.ended_by
@@ -141,7 +143,8 @@ class Member:
                 source.must_report
                 and source.final is None
                 and not self.signals
-                and (source.corrupt is not None or is_ending(self.pid))
+                and self._silent_after is None
+                and (source.corrupt is not None or is_ending(self.pid, otherwise=True))
             ):
                 self._silent_after = max(well_at, source.well_at)
                 self._noticed_at = self._noticed_at or time.perf_counter_ns()
@@ -207,6 +210,17 @@ class Member:
             if self.failed_at is None:
                 self.failed_at = max(well_at, self.source.well_at)
 
+    def note_dying(self, well_at: int) -> None:
+        """Note whether it is dying without a word; *well_at* is as in `on_read`."""
+        source = self.source
+        speaks = source.final is not None or source.is_leaving or self._own_report is not None
+        if speaks or self.signals or not source.must_report:
+            return
+        self._is_dying = self.ended or is_ending(self.pid, otherwise=False)
+        if self._is_dying and self._silent_after is None:
+            self._silent_after = max(well_at, source.well_at)
+            self._noticed_at = self._noticed_at or time.perf_counter_ns()
+
     # ------------------------------------------------------------------------------------- state
 
     @property
@@ -236,6 +250,11 @@ class Member:
     def is_describing(self) -> bool:
         """Whether it has said that it has failed, and may still say how."""
         return self.source.failing is not None and self.source.final is None
+
+    def may_have_died_before(self, other: Member) -> bool:
+        """Whether it was dying, without a report, when the failure of another one was known."""
+        silent = self._is_dying and self._own_report is None
+        return silent and self.source.well_at <= (other.failed_at or 0)
 
     @property
     def failure_order(self) -> tuple[int, int]:

@@ -126,9 +126,9 @@ def is_crash(code: int) -> bool:
     return code < 0
 
 
-def is_ending(pid: int) -> bool:
+def is_ending(pid: int, *, otherwise: bool) -> bool:
     """
-    Return whether a process has ended or is about to; True where nobody can tell.
+    Return whether a process has ended or is about to; *otherwise* where nobody can tell.
 
     Facts about Linux: every thread is marked as exiting before its descriptors are closed, and a
     process that has been collected is not in /proc any more. So a process that does not look like
@@ -137,5 +137,5 @@ def is_ending(pid: int) -> bool:
     try:
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
     except OSError:
-        return True
+        return otherwise
     return fields[_STATE] in b"ZX" or bool(int(fields[_FLAGS]) & _PF_EXITING)

@@ -149,16 +149,16 @@ def is_crash(code: int) -> bool:
     return code == _ABORTED or code >= _FIRST_ERROR
 
 
-def is_ending(pid: int) -> bool:
+def is_ending(pid: int, *, otherwise: bool) -> bool:
     """
-    Return whether a process that has closed a handle is about to end.
+    Return whether a process is about to end; *otherwise* where nobody can tell.
 
     One that ends gets its exit code first, and then its handles are closed.
     """
     try:
         process = _winapi.OpenProcess(_QUERY, False, pid)
     except OSError:
-        return True
+        return otherwise
     try:
         return _winapi.GetExitCodeProcess(process) != _winapi.STILL_ACTIVE
     finally:
