@@ -16,16 +16,25 @@ typedef volatile uint32_t procset__board_entry;
 // Nobody is to do it.
 #define PROCSET__BOARD_ENDED_WELL UINT32_MAX
 
+_Static_assert(sizeof(procset__board_entry) == PROCSET_BOARD_ENTRY_SIZE,
+               "who makes the file has to know its size");
+
+// Writes an entry in which nothing stands yet. Fails when something does.
+static inline bool
+procset__board_write(procset__board_entry *board, size_t rank, uint32_t what)
+{
+    uint32_t nobody = 0;
+
+    return __atomic_compare_exchange_n(&board[rank], &nobody, what, false,
+                                       __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+}
+
 // Claims the entry of a rank for the guard of the rank `by`. Fails when
 // another guard has it, or when that rank ended well.
 static inline bool
 procset__board_claim(procset__board_entry *board, size_t rank, size_t by)
 {
-    uint32_t nobody = 0;
-
-    return __atomic_compare_exchange_n(&board[rank], &nobody,
-                                       (uint32_t) by + 1, false,
-                                       __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+    return procset__board_write(board, rank, (uint32_t) by + 1);
 }
 
 // Whether the guard of the rank `by` has the entry of a rank.
@@ -40,11 +49,7 @@ procset__board_has(const procset__board_entry *board, size_t rank, size_t by)
 static inline void
 procset__board_end_well(procset__board_entry *board, size_t rank)
 {
-    uint32_t nobody = 0;
-
-    (void) __atomic_compare_exchange_n(&board[rank], &nobody,
-                                       PROCSET__BOARD_ENDED_WELL, false,
-                                       __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+    (void) procset__board_write(board, rank, PROCSET__BOARD_ENDED_WELL);
 }
 
 #endif
