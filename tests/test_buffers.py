@@ -125,6 +125,7 @@ def numpy(monkeypatch: pytest.MonkeyPatch) -> Any:
     return pytest.importorskip("numpy")
 
 
+@pytest.mark.wine("crealf(), without which numpy cannot be loaded")
 def test_arrays(store: str, numpy: Any) -> None:
     """Arrays of numpy arrive as they are: order, type, flags; two arguments can be one array."""
     arrays = payloads.make_arrays()
@@ -134,6 +135,7 @@ def test_arrays(store: str, numpy: Any) -> None:
     assert numpy.array_equal(arrays["large"], payloads.make_arrays()["large"])
 
 
+@pytest.mark.wine("crealf(), without which numpy cannot be loaded")
 def test_writing_to_arrays_is_private(store: str, numpy: Any) -> None:
     """A rank that writes all over an array changes nobody else's."""
     barrier = multiprocessing.get_context("spawn").Barrier(N)

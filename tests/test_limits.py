@@ -18,11 +18,12 @@ import pytest
 
 import conftest
 import flamespawn
-import interrupted
 import probes
 
 if conftest.ON_WINDOWS:
     pytest.skip("POSIX only: limits of processes, descriptors and files", allow_module_level=True)
+
+import interrupted
 
 RunCommand = Callable[..., "subprocess.Popen[str]"]
 

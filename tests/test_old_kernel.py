@@ -25,6 +25,9 @@ import pytest
 
 import conftest
 
+if sys.platform != "linux":
+    pytest.skip("Linux only: filters of system calls", allow_module_level=True)
+
 ROOT = conftest.HERE.parent
 TIME_LIMIT = 1500
 
