@@ -120,12 +120,13 @@ bench: $(TORCH)/built ## measure against the C floor and the peers (BENCH_FLAGS=
 	@$(TORCH)/bin/python benchmarks/payload.py $(BENCH_FLAGS)
 
 .PHONY: lint
-lint: build $(VENV)/linters ## check style, types, and what Cython and the C compiler have to say
+lint: build $(VENV)/linters ## check style, types, workflows, and what Cython has to say
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
 	@$(BIN)/mypy --platform win32 --follow-imports silent src/flamespawn/_*_windows.py
 	@$(BIN)/clang-format --dry-run --Werror $(CSOURCES)
+	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	@# Warnings and performance hints of Cython are failures: it must have nothing to say.
 	@said=$$($(BIN)/cython -3 -Wextra -I src src/flamespawn/_native.pyx -o build/lint.c 2>&1); \
 		test -z "$$said" || { echo "$$said"; exit 1; }
