@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+import venv
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -208,6 +209,14 @@ def test_an_interrupt_ends_a_wait() -> None:
 # ------------------------------------------------------------------------------------- environments
 
 
+@pytest.fixture
+def venv_python(tmp_path: Path) -> Path:
+    """The program of a virtual environment, which starts the real interpreter as a child."""
+    home = tmp_path / "venv"
+    venv.create(home)
+    return home / "Scripts" / "python.exe"
+
+
 PRINT_ENVIRONMENT = """
 import json, os, sys
 import flamespawn
@@ -223,32 +232,33 @@ if __name__ == "__main__":
 """
 
 
-def test_a_virtual_environment(tmp_path: Path) -> None:
+def test_a_virtual_environment(venv_python: Path, tmp_path: Path, run_command: RunLauncher) -> None:
     """A rank is in its launcher's environment, and is started without its launching program."""
-    venv = tmp_path / "venv"
-    (venv / "Scripts").mkdir(parents=True)
-    (venv / "pyvenv.cfg").write_text(f"home = {os.path.dirname(sys.executable)}\n")
     script = tmp_path / "script.py"
     script.write_text(PRINT_ENVIRONMENT)
-    # What the launching program of an environment does: it starts the interpreter with this.
-    environment = os.environ | {
-        "__PYVENV_LAUNCHER__": str(venv / "Scripts" / "python.exe"),
-        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-    }
 
-    result = subprocess.run(
-        [sys.executable, script],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=SECONDS,
-    )
+    program = run_command(venv_python, script)
+    output, errors = program.communicate(timeout=SECONDS)
 
-    assert result.stderr == ""
-    first, second = map(json.loads, result.stdout.splitlines())
-    assert first == second
-    assert first[1] == str(venv)
+    assert errors == ""
+    first, second = map(json.loads, output.splitlines())
+    assert first == second == [str(venv_python), str(venv_python.parent.parent), True]
+
+
+def test_a_virtual_environment_is_killed(
+    venv_python: Path, tmp_path: Path, run_command: RunLauncher
+) -> None:
+    """Who has started a launcher knows the launching program only; with it all are gone."""
+    script = tmp_path / "launcher.py"
+    script.write_text(LAUNCHER)
+    program = run_command(venv_python, script, "kill")
+    assert program.stdout is not None
+    pids = json.loads(program.stdout.readline())
+    (launcher,) = psutil.Process(program.pid).children()
+
+    program.kill()
+
+    wait_until_gone([launcher.pid, *pids])
 
 
 # ------------------------------------------------------------------------------- the native module

@@ -4,11 +4,12 @@ Make a CPython for Windows that runs under Wine, with what the tests need.
 Usage: wine_python.py VERSION STDLIB   (STDLIB: the standard library of a CPython of that version)
 
 The real thing, from PyPI: the wheels of panda3d carry python3XY.dll and all extension modules of
-the CPython of python.org. What is missing is made here: python.exe, and the python3.dll that the
-stable ABI is linked with. All of it goes to build/wine/VERSION; what is there already stays.
+the CPython of python.org. What is missing is made here: python.exe, the python3.dll that the
+stable ABI is linked with, and the launcher of virtual environments, from CPython's source. All of
+it goes to build/wine/VERSION; what is there already stays.
 
 Runs in the environment that wheelhouse-ci/requirements.txt describes, and needs the packages
-wine, wine64 and gcc-mingw-w64-x86-64.
+wine, wine64 and gcc-mingw-w64-x86-64, and sources of Debian.
 """
 
 from __future__ import annotations
@@ -25,12 +26,22 @@ from cross import python3_def
 HERE = Path(__file__).resolve().parent
 BUILD = HERE.parent / "build" / "wine"
 CC = "x86_64-w64-mingw32-gcc"
-PACKAGES = ("pytest>=8", "psutil>=6", "hypothesis>=6", "markdown-it-py>=3", "colorama")
+PACKAGES = (
+    "pytest>=8",
+    "psutil>=6",
+    "hypothesis>=6",
+    "markdown-it-py>=3",
+    "colorama",
+    "numpy",
+    "setuptools",
+)
 # DLLs that belong to extension modules; the others are the interpreter's.
 OF_MODULES = ("libcrypto", "libffi", "libssl", "sqlite3", "tcl", "tk")
 LEFT_OUT = ("__pycache__", "config-*", "idlelib", "lib-dynload", "site-packages", "test", "tests")
 # Debian's own, which is elsewhere.
 LEFT_OUT += ("sitecustomize.py",)
+# The launcher in a virtual environment is a copy of one of these, the last two from 3.13 on.
+VENV_LAUNCHERS = ("python.exe", "pythonw.exe", "venvlauncher.exe", "venvwlauncher.exe")
 
 
 def run(*command: object, **options: object) -> None:
@@ -85,6 +96,21 @@ def add_library(version: str, home: Path, stdlib: Path) -> None:
     pip("install", "--no-compile", *for_windows(version), "--target", packages, *PACKAGES)
 
 
+def add_venv_launcher(home: Path, scratch: Path) -> None:
+    """Compile what `venv` copies into an environment; that of 3.11 serves later versions, too."""
+    run(HERE / "debian-source", scratch, "python3.11")
+    source = scratch / "python3.11" / "PC" / "launcher.c"
+    # Warnings about it are not for us, and this C library has no fread_s().
+    flags = ("-w", "-O1", "-s", "-municode", "-DUNICODE", "-D_UNICODE", "-D_CONSOLE")
+    flags += ("-DVENV_REDIRECT", "-Dfread_s(buffer,size,...)=fread(buffer,__VA_ARGS__)")
+    launcher = scratch / "launcher.exe"
+    run(CC, *flags, "-o", launcher, source, "-lversion", "-lshlwapi")
+    scripts = home / "Lib" / "venv" / "scripts" / "nt"
+    scripts.mkdir()
+    for name in VENV_LAUNCHERS:
+        shutil.copy(launcher, scripts / name)
+
+
 def main() -> None:
     version, stdlib = sys.argv[1], Path(sys.argv[2])
     home = BUILD / version
@@ -96,6 +122,7 @@ def main() -> None:
             add_interpreter(version, made, scratch)
             add_programs(version, made, scratch)
             add_library(version, made, stdlib)
+            add_venv_launcher(made, scratch)
             made.rename(home)
     print(home / "python.exe")
 
