@@ -63,6 +63,7 @@ def test_the_published_table() -> None:
     ]
 
 
+@pytest.mark.posix("builds for another system than one's own")
 @pytest.mark.parametrize("target", MATRIX.targets, ids=lambda target: target.name)
 def test_a_target_is_built_where_there_is_a_backend(target: types.SimpleNamespace) -> None:
     """What the list says of a backend is what setup.py does when it builds for that platform."""
@@ -74,6 +75,7 @@ def test_a_target_is_built_where_there_is_a_backend(target: types.SimpleNamespac
         assert f"no backend for {target.system} yet" in result.stderr
 
 
+@pytest.mark.posix("builds for another system than one's own")
 def test_an_exotic_system_is_refused_in_one_line() -> None:
     """On a system without a backend the build says what is supported, and nothing else."""
     result = setup("build_ext", _PYTHON_HOST_PLATFORM="haiku-1-x86_64")

@@ -26,15 +26,8 @@ from cross import python3_def
 HERE = Path(__file__).resolve().parent
 BUILD = HERE.parent / "build" / "wine"
 CC = "x86_64-w64-mingw32-gcc"
-PACKAGES = (
-    "pytest>=8",
-    "psutil>=6",
-    "hypothesis>=6",
-    "markdown-it-py>=3",
-    "colorama",
-    "numpy",
-    "setuptools",
-)
+# Not numpy, which Wine 8 cannot load.
+PACKAGES = ("pytest>=8", "psutil>=6", "hypothesis>=6", "markdown-it-py>=3", "colorama")
 # DLLs that belong to extension modules; the others are the interpreter's.
 OF_MODULES = ("libcrypto", "libffi", "libssl", "sqlite3", "tcl", "tk")
 LEFT_OUT = ("__pycache__", "config-*", "idlelib", "lib-dynload", "site-packages", "test", "tests")
