@@ -105,6 +105,7 @@ RANK_CONCEPTS = {
     "leave",
     "listing",
     "mark",
+    "memory",
     "thread",
     "tree",
 }

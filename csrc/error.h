@@ -41,6 +41,7 @@
     XX(KQUEUE, "kqueue")                                                      \
     XX(LAUNCH, "procset_launch")                                              \
     XX(LSEEK, "lseek")                                                        \
+    XX(MEMFD_CREATE, "memfd_create")                                          \
     XX(MMAP, "mmap")                                                          \
     XX(MPROTECT, "mprotect")                                                  \
     XX(OPEN_PROCESS, "OpenProcess")                                           \
@@ -100,6 +101,10 @@ procset__error_no_memory(void);
 // "This process has ended", from a call that asked the system nothing.
 int
 procset__error_gone(procset__call call);
+
+// "This system has no such thing".
+int
+procset__error_missing(procset__call call);
 
 // "There is nothing to read".
 int

@@ -27,6 +27,12 @@ procset__error_gone(procset__call call)
 }
 
 int
+procset__error_missing(procset__call call)
+{
+    return procset__error(call, ENOSYS);
+}
+
+int
 procset__error_again(procset__call call)
 {
     return procset__error(call, EAGAIN);

@@ -31,6 +31,12 @@ procset__error_gone(procset__call call)
 }
 
 int
+procset__error_missing(procset__call call)
+{
+    return procset__error(call, ERROR_NOT_SUPPORTED);
+}
+
+int
 procset__error_again(procset__call call)
 {
     return procset__error(call, ERROR_RETRY);

@@ -17,7 +17,7 @@ procset_guard_start(const procset_guard *guard, bool *ret_private)
 {
     (void) guard;
     (void) ret_private;
-    return procset__error(PROCSET__CALL_GUARD, ERROR_NOT_SUPPORTED);
+    return procset__error_missing(PROCSET__CALL_GUARD);
 }
 
 void

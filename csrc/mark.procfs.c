@@ -18,10 +18,8 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
-#define MFD_CLOEXEC_LINUX 1u
 #define PIECE 8192
 #define MAX_MARK 256
 
@@ -30,10 +28,9 @@ static int
 open_named(const char *name)
 {
     char path[MAX_MARK + 16];
-    long fd = syscall(SYS_memfd_create, name, MFD_CLOEXEC_LINUX);
+    procset_handle fd;
 
-    if (fd < 0) {
-        // Linux 3.17; a sandbox may refuse it.
+    if (procset_memory_open(name, &fd) < 0) {
         (void) snprintf(path, sizeof(path), "/dev/shm/%s", name);
         fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
         (void) unlink(path);

@@ -33,19 +33,19 @@ procset__proc_has_handles(void)
 }
 
 int
-procset__proc_open_handle(int64_t pid, procset_handle *ret_handle)
+procset_handle_open(int64_t pid, procset_handle *ret_handle)
 {
     (void) pid;
     (void) ret_handle;
-    return procset__error(PROCSET__CALL_HANDLE, ENOSYS);
+    return procset__error_missing(PROCSET__CALL_HANDLE);
 }
 
 int
-procset__proc_signal_handle(procset_handle handle, int signal)
+procset_handle_signal(procset_handle handle, int signal)
 {
     (void) handle;
     (void) signal;
-    return procset__error(PROCSET__CALL_HANDLE, ENOSYS);
+    return procset__error_missing(PROCSET__CALL_HANDLE);
 }
 
 static int

@@ -67,7 +67,7 @@ wait_for(const procset__proc *proc, int options, siginfo_t *ret_info,
 }
 
 int
-procset__proc_open_handle(int64_t pid, procset_handle *ret_handle)
+procset_handle_open(int64_t pid, procset_handle *ret_handle)
 {
     long fd = syscall(SYS_pidfd_open, (pid_t) pid, 0);
 
@@ -79,7 +79,7 @@ procset__proc_open_handle(int64_t pid, procset_handle *ret_handle)
 }
 
 int
-procset__proc_signal_handle(procset_handle handle, int signal)
+procset_handle_signal(procset_handle handle, int signal)
 {
     if (syscall(SYS_pidfd_send_signal, (int) handle, signal, NULL, 0) < 0) {
         return procset__error_last(PROCSET__CALL_PIDFD_SEND_SIGNAL);
@@ -100,13 +100,13 @@ procset__proc_has_handles(void)
     bool works;
     int r;
 
-    r = procset__proc_open_handle(self.pid, &self.handle);
+    r = procset_handle_open(self.pid, &self.handle);
     if (r < 0) {
         // Out of descriptors says nothing about the kernel; each process
         // falls back on its own if it must.
         return procset_error_kind(r) == PROCSET_KIND_LIMIT;
     }
-    r = procset__proc_signal_handle(self.handle, 0);
+    r = procset_handle_signal(self.handle, 0);
     works = r == 0;
     // We are not our own child: a kernel that knows P_PIDFD says ECHILD.
     r = wait_for(&self, WEXITED | WNOHANG, &info, NULL);

@@ -58,7 +58,7 @@ procset__proc_open(int64_t pid, procset_handle sentinel, bool want_handle,
     }
 
     if (want_handle) {
-        r = procset__proc_open_handle(pid, &proc.handle);
+        r = procset_handle_open(pid, &proc.handle);
         if (r < 0) {
             switch (procset_error_kind(r)) {
             case PROCSET_KIND_LIMIT:
@@ -153,7 +153,7 @@ procset__proc_signal(procset__proc *proc, int signal)
         return procset__error_gone(PROCSET__CALL_KILL);
     }
     if (proc->handle != PROCSET_HANDLE_INVALID) {
-        return procset__proc_signal_handle(proc->handle, signal);
+        return procset_handle_signal(proc->handle, signal);
     }
     return signal_pid(proc, signal);
 }

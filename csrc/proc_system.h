@@ -6,14 +6,6 @@
 
 #include "proc.h"
 
-// Opens the handle of a process. PROCSET_KIND_GONE when there is none with
-// this pid, PROCSET_KIND_REFUSED where the system has no handles.
-int
-procset__proc_open_handle(int64_t pid, procset_handle *ret_handle);
-
-int
-procset__proc_signal_handle(procset_handle handle, int signal);
-
 // Zero while the process is a child of ours, running or unreaped, and
 // PROCSET_KIND_NO_CHILD when it is not.
 int

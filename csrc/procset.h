@@ -73,6 +73,21 @@ procset_handle_close(procset_handle handle);
 int
 procset_handle_move(procset_handle *handle);
 
+// Opens the handle of a process. PROCSET_KIND_GONE when there is none with
+// this pid, PROCSET_KIND_REFUSED where the system has no handles. POSIX only.
+int
+procset_handle_open(int64_t pid, procset_handle *ret_handle);
+
+// Sends a signal to the process of a handle. PROCSET_KIND_GONE when it has
+// been collected. POSIX only.
+int
+procset_handle_signal(procset_handle handle, int signal);
+
+// Opens a new, empty file in memory that can be sealed. PROCSET_KIND_REFUSED
+// where the system has none (Linux 3.17, FreeBSD 13 have).
+int
+procset_memory_open(const char *name, procset_handle *ret_handle);
+
 // Opens a pipe for reports: the launcher reads, by procset_read(), and a rank
 // that has inherited the write end writes and may block. Neither end is
 // inherited unless procset_launch_inherit() says so, and neither has the

@@ -28,7 +28,7 @@ procset__watch_start(procset__watch *watch, int64_t pid, size_t index)
     (void) watch;
     (void) pid;
     (void) index;
-    return procset__error(PROCSET__CALL_WATCH, ERROR_NOT_SUPPORTED);
+    return procset__error_missing(PROCSET__CALL_WATCH);
 }
 
 bool

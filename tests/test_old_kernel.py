@@ -20,6 +20,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -65,7 +66,7 @@ def watchdog() -> Iterator[None]:
     faulthandler.cancel_dump_traceback_later()
 
 
-def run(error: str, names: str, *command: str) -> str:
+def run(error: str, names: str, *command: str, **environment: str) -> str:
     """Run Python where the calls of these names are refused, and return what it prints."""
     prefix = [sys.executable, "tests/seccomp.py", error, names] if names else []
     result = subprocess.run(
@@ -77,7 +78,7 @@ def run(error: str, names: str, *command: str) -> str:
         check=False,
         timeout=TIME_LIMIT - 60,
         # A folder for temporary files within ours would have too long a name for sockets.
-        env={name: value for name, value in os.environ.items() if name != "TMPDIR"},
+        env={name: value for name, value in os.environ.items() if name != "TMPDIR"} | environment,
     )
     assert result.returncode == 0, result.stdout
     return result.stdout
@@ -106,6 +107,21 @@ def test_the_probe_sees_what_is_refused(error: str, names: str) -> None:
 def test_a_job_where_a_call_is_refused(error: str, names: str) -> None:
     """Ranks of every start method get their arguments, and failures are named."""
     assert run(error, names, "wheelhouse-ci/smoke.py").startswith("smoke: ")
+
+
+UNBUILT = """
+import os, signal
+del os.pidfd_open, os.P_PIDFD, os.memfd_create, signal.pidfd_send_signal
+"""
+
+
+def test_an_interpreter_that_lacks_calls(tmp_path: Path) -> None:
+    """Built with the headers of an old system, as conda's are, Python lacks what the kernel has."""
+    (tmp_path / "sitecustomize.py").write_text(UNBUILT)
+    there = {"PYTHONPATH": str(tmp_path)}
+
+    assert run("", "", "-c", OFFERED, **there) == run("", "", "-c", OFFERED)
+    assert run("", "", "wheelhouse-ci/smoke.py", **there).startswith("smoke: ")
 
 
 @pytest.mark.oldkernel

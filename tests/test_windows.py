@@ -210,8 +210,11 @@ def test_an_interrupt_ends_a_wait() -> None:
 
 
 @pytest.fixture
-def venv_python(tmp_path: Path) -> Path:
+def venv_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The program of a virtual environment, which starts the real interpreter as a child."""
+    if conftest.is_wine():
+        # Wine 8 lacks it, and `shutil` does without.
+        monkeypatch.delattr("_winapi.CopyFile2", raising=False)
     home = tmp_path / "venv"
     venv.create(home)
     return home / "Scripts" / "python.exe"

@@ -2,8 +2,8 @@
 Run a real job with the installed package: on any system, with nothing but the package.
 
 Ranks get arguments, one of them large, and write what they make of them; one raises, and one ends
-in the middle of its function. The launcher has to name both. Every start method of the system has
-its turn.
+in the middle of its function. The launcher has to name both. And when a launcher is killed, its
+ranks have to be gone. Every start method of the system has its turn.
 """
 
 from __future__ import annotations
@@ -12,15 +12,20 @@ import functools
 import multiprocessing
 import os
 import platform
+import subprocess
 import sys
 import sysconfig
 import tempfile
+import time
 from pathlib import Path
 
 import flamespawn
 
 RANKS = 4
 LARGE = bytes(range(256)) * 4096
+# How long ranks wait to be killed, and how long that may take where all is emulated.
+FOREVER = 3600
+SECONDS = 120
 
 
 def write_share(rank: int, folder: Path, data: bytes, step: int) -> None:
@@ -36,6 +41,12 @@ def raise_in(rank: int, culprit: int, message: str) -> None:
 def leave_in(rank: int, culprit: int, code: int) -> None:
     if rank == culprit:
         os._exit(code)
+
+
+def say_and_wait(rank: int) -> None:
+    # In one piece, whoever else writes.
+    os.write(1, b"%d\n" % rank)
+    time.sleep(FOREVER)
 
 
 def check(start_method: str, folder: Path) -> None:
@@ -64,11 +75,30 @@ def check(start_method: str, folder: Path) -> None:
         raise AssertionError
 
 
+def check_orphans(start_methods: list[str]) -> None:
+    """Kill launchers whose ranks would wait for ever."""
+    command = (sys.executable, "-W", "error", __file__)
+    launchers = [
+        subprocess.Popen([*command, method], stdout=subprocess.PIPE) for method in start_methods
+    ]
+    for launcher in launchers:
+        with launcher:
+            assert launcher.stdout is not None
+            ranks = sorted(int(launcher.stdout.readline()) for _ in range(RANKS))
+            assert ranks == list(range(RANKS)), ranks
+            launcher.kill()
+            # The ranks have inherited the pipe, and it ends when the last of them does.
+            launcher.communicate(timeout=SECONDS)
+
+
 def main() -> None:
+    if len(sys.argv) > 1:
+        flamespawn.start_processes(say_and_wait, nprocs=RANKS, start_method=sys.argv[1])
     methods = multiprocessing.get_all_start_methods()
     for method in methods:
         with tempfile.TemporaryDirectory() as folder:
             check(method, Path(folder))
+    check_orphans(methods)
     libc = " ".join(platform.libc_ver()) or "musl" if sys.platform == "linux" else ""
     print(
         f"smoke: CPython {platform.python_version()}, {sysconfig.get_platform()} {libc}:",

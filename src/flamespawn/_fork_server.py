@@ -16,7 +16,7 @@ import signal
 import time
 from typing import Any
 
-from flamespawn._native import Fd
+from flamespawn._native import open_handle, signal_handle
 
 # It closes its files some time before it ends.
 _ENDING_TRIES = 400
@@ -63,13 +63,13 @@ def kill_lost(pid: int, fd: int) -> None:
         fd: our end of the pipe.
     """
     try:
-        handle = Fd(os.pidfd_open, pid)
-    except (AttributeError, OSError):
+        handle = open_handle(pid)
+    except OSError:
         # There are no handles, or there is no such process.
         return
     try:
         if os.readlink(f"/proc/self/fd/{fd}") in _open_files(pid):  # noqa: PTH115
-            signal.pidfd_send_signal(handle.fileno(), signal.SIGKILL)
+            signal_handle(handle.fileno(), signal.SIGKILL)
             multiprocessing.connection.wait([handle.fileno()], _KILLED_SECONDS)
     finally:
         handle.close()

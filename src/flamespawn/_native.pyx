@@ -51,6 +51,8 @@ from flamespawn._procset cimport (
     procset_handle,
     procset_handle_close,
     procset_handle_move,
+    procset_handle_open,
+    procset_handle_signal,
     procset_job_clear,
     procset_job_open,
     procset_launch,
@@ -68,6 +70,7 @@ from flamespawn._procset cimport (
     procset_launch_take_job,
     procset_launch_variable,
     procset_member,
+    procset_memory_open,
     procset_open,
     procset_peek,
     procset_probe,
@@ -248,6 +251,47 @@ cdef Fd owner_of(procset_handle handle):
     if handle != PROCSET_HANDLE_INVALID:
         owner = Fd()
         owner._fd = handle
+    return owner
+
+
+def open_handle(int64_t pid):
+    """
+    Return the owner of the handle of a process. POSIX only.
+
+    Not `os.pidfd_open`, which Python lacks when it was built for older systems than it runs on.
+
+    Raises:
+        ProcessLookupError: there is no such process.
+        OSError: the system has no handles.
+    """
+    cdef Fd owner = Fd()
+    check(procset_handle_open(pid, &owner._fd))
+    check(procset_handle_move(&owner._fd))
+    return owner
+
+
+def signal_handle(procset_handle handle, int signum):
+    """
+    Send a signal to the process of a handle. POSIX only.
+
+    Raises:
+        ProcessLookupError: it has been collected.
+    """
+    check(procset_handle_signal(handle, signum))
+
+
+def open_memory(bytes name not None):
+    """
+    Return the owner of a new, empty file in memory that can be sealed.
+
+    Not `os.memfd_create`, for the same reason.
+
+    Raises:
+        OSError: the system has none, or refuses it.
+    """
+    cdef Fd owner = Fd()
+    check(procset_memory_open(name, &owner._fd))
+    check(procset_handle_move(&owner._fd))
     return owner
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import resource
-import signal
 import threading
 from multiprocessing import popen_fork
 from typing import Any
 
 from flamespawn import _multiprocessing
 from flamespawn._lifetime import call_after_fork
-from flamespawn._native import FEATURE_PIDFD, Fd, open_pipe, peek
+from flamespawn._native import FEATURE_PIDFD, Fd, open_handle, open_pipe, peek, signal_handle
 from flamespawn._platform import features, wait_for_exit_code
 
 # A thread that has been told needs no more than the GIL, for which it may have to wait.
@@ -30,7 +29,7 @@ class LauncherPipe:
         self._read_end, self._write_end = open_pipe()
         self._handle: Fd | None = None
         if features() & FEATURE_PIDFD:
-            self._handle = Fd(os.pidfd_open, os.getpid())
+            self._handle = open_handle(os.getpid())
         # A process that is forked later is not the launcher, however long it lives.
         call_after_fork(self, LauncherPipe._close_in_fork)
 
@@ -143,8 +142,8 @@ class Popen(popen_fork.Popen):
         if self.returncode is not None:
             return
         try:
-            if self._handle is not None and hasattr(signal, "pidfd_send_signal"):
-                signal.pidfd_send_signal(self._handle.fileno(), sig)
+            if self._handle is not None:
+                signal_handle(self._handle.fileno(), sig)
             else:
                 # Not reaped by anybody that we know of, so the pid is still its own.
                 os.kill(self.pid, sig)

@@ -18,6 +18,9 @@ cdef extern from "procset.h" nogil:
 
     procset_handle procset_handle_close(procset_handle handle)
     int procset_handle_move(procset_handle *handle)
+    int procset_handle_open(int64_t pid, procset_handle *ret_handle)
+    int procset_handle_signal(procset_handle handle, int signal)
+    int procset_memory_open(const char *name, procset_handle *ret_handle)
     int procset_report_open(procset_handle *ret_read, procset_handle *ret_write)
 
     int procset_job_open(procset_handle *ret_job)

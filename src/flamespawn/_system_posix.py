@@ -60,13 +60,12 @@ def has_memfd() -> bool:
     Linux 3.17 and FreeBSD 13 have them (memfd_create), macOS has not.
     """
     try:
-        fd = os.memfd_create("probe", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        file = _native.open_memory(b"probe")
         try:
-            fcntl.fcntl(fd, _ADD_SEALS, 0)
+            fcntl.fcntl(file, _ADD_SEALS, 0)
         finally:
-            os.close(fd)
-    except (AttributeError, OSError):
-        # Python may have been built without it, and a sandbox may refuse it.
+            file.close()
+    except OSError:
         return False
     return True
 
@@ -74,7 +73,7 @@ def has_memfd() -> bool:
 def anonymous_file(name: str) -> _native.Fd:
     """Return the owner of a new, empty file that has no name anywhere and can be mapped."""
     if has_memfd():
-        return _native.Fd(os.memfd_create, name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        return _native.open_memory(name.encode())
     in_memory = os.access(_SHARED_MEMORY, os.W_OK)
     with tempfile.TemporaryFile(dir=_SHARED_MEMORY if in_memory else None) as file:
         return _native.Fd(os.dup, file.fileno())

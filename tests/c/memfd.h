@@ -1,17 +1,18 @@
-// Files in memory on Linux; glibc has memfd_create() since 2.27 only.
+// Files in memory, for tests that pass descriptors to calls of the system.
 
 #ifndef MEMFD_H
 #define MEMFD_H
 
-#include <sys/syscall.h>
-#include <unistd.h>
-
-#define MFD_CLOEXEC_LINUX 1u
+#include "check.h"
+#include "procset.h"
 
 static inline int
 make_memfd(const char *name)
 {
-    return (int) syscall(SYS_memfd_create, name, MFD_CLOEXEC_LINUX);
+    procset_handle fd;
+
+    CHECK_INT(procset_memory_open(name, &fd), ==, 0);
+    return (int) fd;
 }
 
 #endif
