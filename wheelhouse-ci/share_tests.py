@@ -34,6 +34,9 @@ COUNT = re.compile(r"(\d+) (passed|failed|skipped|xfailed|xpassed|errors?)\b")
 # ended in the middle of one.
 DISASTER = re.compile(r"^(?:Timeout \(|Windows fatal|Fatal Python error).*$", re.MULTILINE)
 PLACE = re.compile(r'File ".*[\\/](test_\w+\.py)", line (\d+) in (\w+)')
+# CreateProcess of Wine 8, once in some thousand starts on a busy machine: the new process has ended
+# with code 0 before it has loaded anything, as NtCreateUserProcess() says it there.
+LOST = "[WinError 1359] CreateProcessW"
 SKIPPED = re.compile(r"^SKIPPED \[(\d+)\] [^:]+(?::\d+)?: (.*)$", re.MULTILINE)
 
 
@@ -50,6 +53,10 @@ class Result:
     def is_good(self) -> bool:
         """Whether nothing failed; a file may have no test that was asked for."""
         return self.status in {0, NO_TESTS}
+
+    @property
+    def is_wine_to_blame(self) -> bool:
+        return not self.is_good and LOST in self.output
 
     @property
     def last_line(self) -> str:
@@ -93,6 +100,15 @@ def run(path: Path, arguments: list[str]) -> Result:
     return Result(path.name, time.monotonic() - start, status, text)
 
 
+def run_again_if_lost(path: Path, arguments: list[str]) -> Result:
+    """Run one file, and once more if Wine has lost one of its processes; the second run counts."""
+    result = run(path, arguments)
+    if result.is_wine_to_blame:
+        print(f"{path.name}: Wine has lost a process ({LOST}), again:", flush=True)
+        result = run(path, arguments)
+    return result
+
+
 def summarize(results: list[Result]) -> None:
     reasons: collections.Counter[str] = collections.Counter()
     counts: collections.Counter[str] = collections.Counter()
@@ -119,7 +135,7 @@ def main() -> int:
     files = sorted(paths, key=os.path.getsize, reverse=True)
     results: list[Result] = []
     with concurrent.futures.ThreadPoolExecutor(processes) as pool:
-        jobs = [pool.submit(run, path, arguments) for path in files]
+        jobs = [pool.submit(run_again_if_lost, path, arguments) for path in files]
         for job in concurrent.futures.as_completed(jobs):
             result = job.result()
             results.append(result)
