@@ -99,11 +99,12 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             check(method, Path(folder))
     check_orphans(methods)
-    libc = " ".join(platform.libc_ver()) or "musl" if sys.platform == "linux" else ""
-    print(
-        f"smoke: CPython {platform.python_version()}, {sysconfig.get_platform()} {libc}:",
-        ", ".join(methods),
-    )
+    system = sysconfig.get_platform()
+    if sys.platform == "linux":
+        name, version = platform.libc_ver()
+        # Of musl nothing is known there.
+        system += f", {name} {version}" if version else ", musl"
+    print(f"smoke: CPython {platform.python_version()}, {system}:", ", ".join(methods))
 
 
 if __name__ == "__main__":
