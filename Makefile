@@ -91,7 +91,7 @@ build/wine/wheelhouse/built: $(NATIVE) $(wildcard src/flamespawn/*.py) setup.py 
 
 .PHONY: test-windows
 test-windows: $(WHEELS)/built build/wine/wheelhouse/built ## run the tests on CPython for Windows, under Wine (VERSION=3.13 TESTS=... PROCESSES=3)
-	@wheelhouse-ci/test-windows $(WHEELS)/bin/python build/wine/wheelhouse/*win_amd64.whl $(or $(VERSION),3.11) -m "not slow" $(TESTS)
+	@wheelhouse-ci/test-windows $(WHEELS)/bin/python build/wine/wheelhouse/*win_amd64.whl $(or $(VERSION),3.11) $(TESTS)
 
 .PHONY: test-pythons
 test-pythons: wheel ## test the wheel on every CPython that is found here

@@ -93,6 +93,8 @@ def warm_up(temporary_folder: None) -> None:
 def nothing_left_behind(watchdog: None, warm_up: None) -> Iterator[None]:
     """No descriptor, child, thread or temporary file outlives a test."""
     gc.collect()
+    # What is there now is not looked at again: pytest's own objects take longer than most tests.
+    gc.freeze()
     before = descriptors(), threading.active_count(), temporary_files()
     yield
     for child in children():

@@ -156,6 +156,7 @@ def pss(pid: int) -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.posix("proportional set sizes")
 def test_ranks_share_what_they_only_read() -> None:
     """Four ranks that have read 300 MB together take little more than that."""
     size = 300 << 20

@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import contextlib
 import ctypes
+import faulthandler
 import json
 import multiprocessing
 import os
@@ -17,7 +18,6 @@ import venv
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -174,19 +174,31 @@ def test_ranks_inherit_what_they_are_given_and_nothing_else() -> None:
     there.close()
 
 
-@pytest.mark.slow
-def test_two_hundred_ranks() -> None:
-    """One wait takes more ranks than WaitForMultipleObjects does."""
-    number = multiprocessing.Value("i", 0)
+# Ranks of pytest would import it.
+COUNTING = """
+import multiprocessing
+import flamespawn
 
-    flamespawn.spawn(count, (number,), 200)
-
-    assert number.value == 200
-
-
-def count(rank: int, number: Any) -> None:
+def count(rank, number):
     with number:
         number.value += 1
+
+if __name__ == "__main__":
+    number = multiprocessing.Value("i", 0)
+    flamespawn.spawn(count, (number,), 200)
+    print(number.value)
+"""
+
+
+@pytest.mark.slow
+def test_two_hundred_ranks(run_launcher: RunLauncher) -> None:
+    """One wait takes more ranks than WaitForMultipleObjects does."""
+    # Wine starts seven in a second, and fewer when it has something else to do.
+    faulthandler.dump_traceback_later(5 * SECONDS, exit=True)
+
+    launcher = run_launcher(COUNTING)
+
+    assert launcher.communicate() == ("200\n", "")
 
 
 # ------------------------------------------------------------------------------------------ signals
