@@ -217,8 +217,14 @@ def handlers() -> Any:
 
 
 def ranks_that_wait(**options: Any) -> flamespawn.ProcessContext:
+    """Start ranks that have inherited handlers with which they outlive a SIGTERM."""
     context = flamespawn.start_processes(
-        jobs.wait_forever, nprocs=2, join=False, start_method="fork", **options
+        jobs.wait_forever,
+        nprocs=2,
+        join=False,
+        start_method="fork",
+        grace_period=0.1,
+        **options,
     )
     assert context is not None
     return context
@@ -255,6 +261,7 @@ def test_a_failure_before_the_signal_is_the_cause(handlers: Any) -> None:
         2,
         join=False,
         start_method="fork",
+        grace_period=0.1,
         forward_signals=[signal.SIGHUP],
     )
     assert context is not None
