@@ -9,6 +9,7 @@ from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 
 MINIMUM = (3, 11)
 
@@ -75,9 +76,25 @@ def limited_api() -> tuple[int, int]:
 check_interpreter()
 major, minor = limited_api()
 sanitizers = os.environ.get("FLAMESPAWN_SANITIZE", "")
-flags = ["-std=c11", "-fvisibility=hidden", "-Werror=implicit-function-declaration", "-g0"]
+# By the type of the compiler; those that are not named are like GCC. Microsoft's hides symbols
+# unasked, and knows C11 only when told.
+FLAGS = {
+    "msvc": ["/std:c11"],
+    "": ["-std=c11", "-fvisibility=hidden", "-Werror=implicit-function-declaration", "-g0"],
+}
 if sanitizers:
-    flags += [f"-fsanitize={sanitizers}", "-fno-omit-frame-pointer", "-g"]
+    FLAGS[""] += [f"-fsanitize={sanitizers}", "-fno-omit-frame-pointer", "-g"]
+
+
+class BuildExt(build_ext):
+    """The build, with the flags of the compiler that it has chosen."""
+
+    def build_extensions(self) -> None:
+        """Build all of them."""
+        flags = FLAGS.get(self.compiler.compiler_type, FLAGS[""])
+        for module in self.extensions:
+            module.extra_compile_args = flags
+        super().build_extensions()
 
 
 def extension(name: str, files: list[str]) -> Extension:
@@ -88,7 +105,6 @@ def extension(name: str, files: list[str]) -> Extension:
         include_dirs=["csrc"],
         depends=[file.as_posix() for file in Path("csrc").glob("*.h")],
         define_macros=[("Py_LIMITED_API", f"0x{major:02x}{minor:02x}0000")],
-        extra_compile_args=flags,
         extra_link_args=[f"-fsanitize={sanitizers}"] if sanitizers else [],
         py_limited_api=True,
     )
@@ -120,5 +136,6 @@ setup(
         build_dir="build/cython",
         include_path=["src"],
     ),
+    cmdclass={"build_ext": BuildExt},
     options={"bdist_wheel": {"py_limited_api": f"cp{major}{minor}"}},
 )
