@@ -122,6 +122,7 @@ RANK_CONCEPTS = {
     "listing",
     "mark",
     "memory",
+    "proc_handle",
     "thread",
     "tree",
 }

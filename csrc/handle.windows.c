@@ -27,22 +27,6 @@ procset_handle_move(procset_handle *handle)
 }
 
 int
-procset_handle_open(int64_t pid, procset_handle *ret_handle)
-{
-    (void) pid;
-    (void) ret_handle;
-    return procset__error_missing(PROCSET__CALL_HANDLE);
-}
-
-int
-procset_handle_signal(procset_handle handle, int signal)
-{
-    (void) handle;
-    (void) signal;
-    return procset__error_missing(PROCSET__CALL_HANDLE);
-}
-
-int
 procset__handle_dup(procset_handle handle, procset_handle *ret_handle)
 {
     HANDLE self = GetCurrentProcess();

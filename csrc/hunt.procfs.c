@@ -20,13 +20,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#ifndef SYS_pidfd_send_signal
-#define SYS_pidfd_send_signal 424
-#endif
-#ifndef SYS_pidfd_open
-#define SYS_pidfd_open 434
-#endif
-
 // More than any limit on pids that is in use on one host; a host with more
 // processes is hunted through in parts.
 #define MOST_LISTED ((size_t) 1 << 20)
@@ -161,11 +154,7 @@ add(procset__hunt *hunt, const procset__listed *listed, size_t rank)
         return false;
     }
     if (hunt->has_handles) {
-        long fd = syscall(SYS_pidfd_open, listed->pid, 0);
-
-        if (fd >= 0) {
-            quarry.handle = (procset_handle) fd;
-        }
+        (void) procset_handle_open(listed->pid, &quarry.handle);
     }
     if (procset__listing_one(listed->pid, &now) != PROCSET__LIVES
         || now.start != listed->start) {
@@ -320,11 +309,10 @@ is_alive(const procset__quarry *quarry)
 static void
 kill_one(procset__quarry *quarry)
 {
-    long r;
+    int r;
 
     if (quarry->handle != PROCSET_HANDLE_INVALID) {
-        r = syscall(SYS_pidfd_send_signal, (int) quarry->handle, SIGKILL, NULL,
-                    0);
+        r = procset_handle_signal(quarry->handle, SIGKILL);
     }
     else {
         r = is_alive(quarry) ? kill(quarry->pid, SIGKILL) : 0;

@@ -31,6 +31,7 @@ open_named(const char *name)
     procset_handle fd;
 
     if (procset_memory_open(name, &fd) < 0) {
+        // A sandbox may refuse it.
         (void) snprintf(path, sizeof(path), "/dev/shm/%s", name);
         fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
         (void) unlink(path);

@@ -32,22 +32,6 @@ procset__proc_has_handles(void)
     return false;
 }
 
-int
-procset_handle_open(int64_t pid, procset_handle *ret_handle)
-{
-    (void) pid;
-    (void) ret_handle;
-    return procset__error_missing(PROCSET__CALL_HANDLE);
-}
-
-int
-procset_handle_signal(procset_handle handle, int signal)
-{
-    (void) handle;
-    (void) signal;
-    return procset__error_missing(PROCSET__CALL_HANDLE);
-}
-
 static int
 peek(int64_t pid, int options)
 {

@@ -74,12 +74,12 @@ int
 procset_handle_move(procset_handle *handle);
 
 // Opens the handle of a process. PROCSET_KIND_GONE when there is none with
-// this pid, PROCSET_KIND_REFUSED where the system has no handles. POSIX only.
+// this pid, PROCSET_KIND_REFUSED where the system has no handles. Linux only.
 int
 procset_handle_open(int64_t pid, procset_handle *ret_handle);
 
 // Sends a signal to the process of a handle. PROCSET_KIND_GONE when it has
-// been collected. POSIX only.
+// been collected. Linux only.
 int
 procset_handle_signal(procset_handle handle, int signal);
 

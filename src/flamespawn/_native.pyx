@@ -256,7 +256,7 @@ cdef Fd owner_of(procset_handle handle):
 
 def open_handle(int64_t pid):
     """
-    Return the owner of the handle of a process. POSIX only.
+    Return the owner of the handle of a process. Linux only.
 
     Not `os.pidfd_open`, which Python lacks when it was built for older systems than it runs on.
 
@@ -272,7 +272,7 @@ def open_handle(int64_t pid):
 
 def signal_handle(procset_handle handle, int signum):
     """
-    Send a signal to the process of a handle. POSIX only.
+    Send a signal to the process of a handle. Linux only.
 
     Raises:
         ProcessLookupError: it has been collected.
