@@ -8,6 +8,7 @@ import itertools
 import multiprocessing
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -41,7 +42,11 @@ def temporary_files() -> set[str]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Keep the real stderr, for what the watchdog has to say: nobody reads what is captured."""
+    """Keep the real stderr for the watchdog, as nobody reads what is captured; heed signals."""
+    if not ON_WINDOWS:
+        # What a shell runs in the background ignores the first, and what nohup runs the second.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
     config.stash[STDERR] = os.dup(2)
     os.set_inheritable(config.stash[STDERR], False)
 
