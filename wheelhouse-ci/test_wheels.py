@@ -4,7 +4,7 @@ Install each wheel into a clean environment, and run a real job there.
 Usage: test_wheels.py [--newest] [--musl] [TARGET...]
 
 What has no interpreter here is brought: a Debian for another machine, which qemu runs; with
---newest one with the newest CPythons; with --musl a CPython that is built against musl; a CPython
+--newest one with the newest CPythons; with --musl CPythons that are built against musl; a CPython
 for Windows, which Wine runs. They are kept in build/. What could not be tried is named at the end.
 TARGET may also be "sdist".
 """
@@ -29,6 +29,11 @@ BUILD = ROOT / "build"
 TIME_LIMIT = 900
 # Interpreters that the ones at hand lack, by the packages of Debian's development version.
 NEWEST = ("3.14", "3.15")
+# The machines of targets for musl, and what Debian calls them.
+MUSL = {
+    "musllinux-x86_64": ("x86_64", "amd64"),
+    "musllinux-aarch64": ("aarch64", "arm64"),
+}
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,8 @@ def pythons_here() -> dict[str, str]:
 
 def debian(name: str, suite: str, architecture: str, packages: list[str]) -> Path:
     root = BUILD / "roots" / name
+    if architecture != "amd64":
+        run(HERE / "install", "qemu-user-static")
     print(f"-- Debian {suite} for {architecture}: {root.relative_to(ROOT)}", flush=True)
     run(HERE / "make-root", root, suite, architecture, ",".join(packages))
     return root
@@ -95,11 +102,12 @@ def places(target: Target, options: argparse.Namespace) -> Iterator[Place]:
             for version in NEWEST:
                 yield Place(f"/usr/bin/python{version}", root)
     elif target.name == "manylinux-aarch64":
-        run(HERE / "install", "qemu-user-static")
         yield Place("/usr/bin/python3", debian("arm64", "bookworm", "arm64", ["python3"]))
-    elif target.name == "musllinux-x86_64" and options.musl:
-        print("-- CPython with musl: build/musl", flush=True)
-        yield Place(run(HERE / "make-musl-python", BUILD / "musl").splitlines()[-1])
+    elif target.name in MUSL and options.musl:
+        machine, architecture = MUSL[target.name]
+        root = debian(f"musl-{architecture}", "bookworm", architecture, ["musl"])
+        said = run(HERE / "make-musl-python", root, machine, PYTHON=sys.executable)
+        yield Place(said.splitlines()[-1], root)
 
 
 def windows_test(wheel: Path, version: str) -> None:
