@@ -7,6 +7,7 @@ inputs of the ordinary run are always the same.
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import pickle
@@ -34,6 +35,12 @@ fuzzed: Callable = hypothesis.settings(
     deadline=None,
     suppress_health_check=list(hypothesis.HealthCheck),
 )
+
+
+@pytest.fixture(autouse=True)
+def unfrozen(nothing_left_behind: None) -> None:
+    """Hypothesis asks who refers to its objects, which nobody tells of those that are frozen."""
+    gc.unfreeze()
 
 
 class Bomb:
