@@ -81,14 +81,17 @@ def check_orphans(start_methods: list[str]) -> None:
     launchers = [
         subprocess.Popen([*command, method], stdout=subprocess.PIPE) for method in start_methods
     ]
-    for launcher in launchers:
-        with launcher:
+    try:
+        for launcher in launchers:
             assert launcher.stdout is not None
             ranks = sorted(int(launcher.stdout.readline()) for _ in range(RANKS))
             assert ranks == list(range(RANKS)), ranks
             launcher.kill()
             # The ranks have inherited the pipe, and it ends when the last of them does.
             launcher.communicate(timeout=SECONDS)
+    finally:
+        for launcher in launchers:
+            launcher.kill()
 
 
 def main() -> None:
