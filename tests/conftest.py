@@ -27,13 +27,30 @@ from flamespawn import _context, _launch, _native, _platform
 
 ON_WINDOWS = os.name == "nt"
 if ON_WINDOWS:
-    from system_windows import children, descriptors, end_session, is_wine, os_threads, session
+    from system_windows import (
+        alarm,
+        children,
+        descriptors,
+        end_session,
+        is_wine,
+        os_threads,
+        session,
+    )
 else:
-    from system_posix import children, descriptors, end_session, os_threads, session
+    from system_posix import (
+        alarm,
+        children,
+        descriptors,
+        end_session,
+        os_threads,
+        session,
+    )
 
 START_METHODS = multiprocessing.get_all_start_methods()
 HERE = Path(__file__).parent
 WATCHDOG_SECONDS = 120
+# For what does not heed the signal that comes first.
+SECONDS_UNTIL_EXIT = WATCHDOG_SECONDS if ON_WINDOWS else WATCHDOG_SECONDS + 30
 STDERR = pytest.StashKey[int]()
 
 
@@ -67,11 +84,27 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason=f"POSIX only: {methods.pop()}"))
 
 
+def describe(process: psutil.Process) -> str:
+    try:
+        command = " ".join(process.cmdline())[:60]
+        return f"{process.pid} {process.status()} {process.num_threads()} {command}"
+    except psutil.NoSuchProcess:
+        return f"{process.pid} gone"
+
+
+def fail_late_test(*_: object) -> None:
+    """Fail in the middle of a test, and say what it may be waiting for."""
+    processes = map(describe, psutil.Process().children(recursive=True))
+    pytest.fail("\n".join([f"no end after {WATCHDOG_SECONDS} s; its processes:", *processes]))
+
+
 @pytest.fixture(autouse=True)
 def watchdog(request: pytest.FixtureRequest) -> Iterator[None]:
+    """End a test that hangs: by an exception where there is an alarm, then with everything."""
     stderr = request.config.stash[STDERR]
-    faulthandler.dump_traceback_later(WATCHDOG_SECONDS, exit=True, file=stderr)
-    yield
+    faulthandler.dump_traceback_later(SECONDS_UNTIL_EXIT, exit=True, file=stderr)
+    with alarm(WATCHDOG_SECONDS, fail_late_test):
+        yield
     faulthandler.cancel_dump_traceback_later()
 
 
@@ -109,6 +142,7 @@ def nothing_left_behind(watchdog: None, warm_up: None) -> Iterator[None]:
                 # Nobody waits for it where SIGCHLD is ignored: it is gone in a moment.
                 continue
             process.kill()
+            process.wait()
         except psutil.NoSuchProcess:
             continue
         pytest.fail(f"left a child: {child}")

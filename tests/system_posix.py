@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from multiprocessing import forkserver, resource_tracker
 from typing import Any
 
@@ -41,6 +43,18 @@ def descriptors() -> dict[str, str]:
 
 def os_threads() -> int:
     return len(os.listdir("/proc/self/task"))
+
+
+@contextmanager
+def alarm(seconds: float, act: Callable[..., None]) -> Iterator[None]:
+    """Call `act` in the main thread after so many seconds, unless the block has its own alarm."""
+    old = signal.signal(signal.SIGALRM, act)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, old)
 
 
 def end_of(pid: int) -> Callable[[], object]:
