@@ -272,7 +272,7 @@ def linger_or_abort(rank: int, pipes: list[Any]) -> None:
         jobs.raise_then_hang_in_a_thread()
     signal.signal(signal.SIGTERM, lambda *_: os.abort())
     pipes[1].send("ready")
-    jobs.wait_forever(rank)
+    jobs.wait_for_signals()
 
 
 def test_an_end_before_the_function_was_called() -> None:

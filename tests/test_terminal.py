@@ -39,10 +39,13 @@ def wait(rank, mode):
         signal.signal(signal.SIGTERM, lambda *_: os.write(1, f"rank {rank} was told\n".encode()))
     # In one piece, whatever the others write.
     os.write(1, f"rank {rank} runs as {os.getpid()}\n".encode())
-    # Until somebody opens the other side.
-    open(sys.argv[4]).close() if mode == "finite" else time.sleep(600)
-    while mode == "stubborn":
-        time.sleep(600)
+    if mode == "finite":
+        # Until somebody opens the other side.
+        open(sys.argv[4]).close()
+        return
+    while True:
+        # In steps: a signal that comes just before a sleep does not end it.
+        time.sleep(0.05)
 
 if __name__ == "__main__":
     start_method, mode, grace = sys.argv[1:4]
