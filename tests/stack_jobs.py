@@ -6,11 +6,12 @@ import ctypes
 import faulthandler
 import os
 import signal
+import sys
 import threading
 import time
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import descendants
 import flamespawn
@@ -173,6 +174,22 @@ def ask_itself(times: int) -> None:
     """Get the question over and over, without an end."""
     for _ in range(times):
         os.kill(os.getpid(), _stack_writer._Armed.signal)
+
+
+def be_told_to_stop_while_answering() -> None:
+    """Get SIGTERM in the middle of the answer, with a handler that raises an OSError."""
+
+    def give_up(signum: int, frame: object) -> NoReturn:
+        raise ConnectionResetError("by the handler")
+
+    def tell(frame: Any, event: str, argument: object) -> None:
+        if event == "call" and frame.f_code.co_name == "answered":
+            sys.setprofile(None)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    signal.signal(signal.SIGTERM, give_up)
+    sys.setprofile(tell)
+    os.kill(os.getpid(), _stack_writer._Armed.signal)
 
 
 def ask_itself_from_a_thread(times: int) -> NoReturn:

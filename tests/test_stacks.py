@@ -318,6 +318,20 @@ def test_a_question_at_any_time(start_method: str) -> None:
     assert caught.value.error_message == "x" * (1 << 22)
 
 
+@pytest.mark.parametrize("start_method", START_METHODS)
+@pytest.mark.posix("a signal that asks for stacks")
+def test_a_handler_that_raises_during_the_answer(start_method: str) -> None:
+    """What a signal handler raises meanwhile is no error of the answer, and is not lost."""
+    with pytest.raises(flamespawn.ProcessRaisedException) as caught:
+        flamespawn.start_processes(
+            jobs.call_in,
+            (0, stack_jobs.be_told_to_stop_while_answering),
+            start_method=start_method,
+        )
+
+    assert caught.value.error_message == "by the handler"
+
+
 DUMP = b"""\
 Thread 0x1 (most recent call first):
   File "a.py", line 1 in f

@@ -8,7 +8,7 @@ import os
 import sys
 
 from flamespawn._platform import here
-from flamespawn._report_writer import ReportWriter
+from flamespawn._report_writer import ReportWriter, is_own
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -83,8 +83,9 @@ def tell(report: "Callable[..., None]", *args: object) -> None:
     """Report, unless nobody listens: a launcher that exits waits for its ranks without reading."""
     try:
         report(*args)
-    except BrokenPipeError:
-        return
+    except BrokenPipeError as error:
+        if not is_own(error):
+            raise
 
 
 def fail(report: "ReportWriter", error: BaseException) -> int:
@@ -92,7 +93,9 @@ def fail(report: "ReportWriter", error: BaseException) -> int:
     interrupted = isinstance(error, KeyboardInterrupt)
     try:
         report.failed(error)
-    except OSError:
+    except OSError as unheard:
+        if not is_own(unheard):
+            raise
         # The launcher is gone, or fn has closed the pipe: say it where somebody may see it.
         if not interrupted:
             show(error)

@@ -30,6 +30,14 @@ _SMALL = 4096
 _FINAL = (DONE, EXITING, FAILED)
 
 
+def is_own(error: OSError) -> bool:
+    """Return whether a call of this module failed, and not a signal handler that ran meanwhile."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and trace.tb_frame.f_globals is globals()
+
+
 def _encode(text: str) -> bytes:
     data = text.encode(errors="backslashreplace")
     if len(data) <= MAX_FIELD:
@@ -118,8 +126,13 @@ class ReportWriter:
         return _stack_writer.arm(self._fd, self.answered)
 
     def answered(self) -> None:
-        """Say that the main thread has come back to the interpreter."""
-        self._send(ANSWERED)
+        """Say that the main thread has come back to the interpreter; fn is in the middle of it."""
+        try:
+            self._send(ANSWERED)
+        except OSError as error:
+            # Nobody listens, or fn has closed the pipe. That is no business of fn, which goes on.
+            if not is_own(error):
+                raise
 
     def _send(self, kind: int, *parts: bytes, time_ns: int = 0) -> None:
         if kind in _FINAL:

@@ -46,7 +46,7 @@ def arm(fd: int, answer: "Callable[[], None]") -> int:
 
     Args:
         fd: where to write. It stays open for as long as this process lives.
-        answer: is called after that.
+        answer: is called after that; what it raises is raised in the middle of fn.
 
     Returns:
         The number of the signal; 0 where there is none.
@@ -70,13 +70,9 @@ def arm(fd: int, answer: "Callable[[], None]") -> int:
         if not _Armed.signal:
             return
         _signal.siginterrupt(number, True)
-        try:
-            if len(sys._current_frames()) > 1:
-                faulthandler.dump_traceback(fd, all_threads=True)
-            answer()
-        except OSError:
-            # Nobody listens, or fn has closed the pipe. That is no business of fn, which goes on.
-            return
+        if len(sys._current_frames()) > 1:
+            faulthandler.dump_traceback(fd, all_threads=True)
+        answer()
 
     _signal.signal(number, on_question)
     faulthandler.register(number, fd, all_threads=False, chain=True)
