@@ -139,10 +139,11 @@ import flamespawn, descendants
 tempfile.tempdir = os.path.dirname(__file__)
 
 class Told:
-    def __init__(self, rank):
-        self.rank = rank
+    def __init__(self, who):
+        self.who = who
     def send(self, pid):
-        os.write(1, f"{self.rank} {pid}\\n".encode())
+        # In one piece, which print() does not promise.
+        os.write(1, f"{self.who} {pid}\\n".encode())
 
 def be_rank(rank):
     if rank != LAST:
@@ -159,7 +160,7 @@ if __name__ == "__main__":
     context = flamespawn.start_processes(be_rank, (), 3, False, start_method=sys.argv[1])
     for process in context.processes[:LAST]:
         multiprocessing.connection.wait([process.sentinel])
-    print("launcher", os.getpid(), flush=True)
+    Told("launcher").send(os.getpid())
     time.sleep(descendants.FOREVER)
 """
 
