@@ -313,8 +313,16 @@ def test_threads_that_start_processes(ours: Any, mechanism: str) -> None:
     """Of processes that are started at the same time, each has its own arguments and exit code."""
     codes: dict[int, list[int]] = {}
 
+    processes = []
+
     def start_and_join(code: int) -> None:
-        codes[code] = [run(ours, sys.exit, code) for _ in range(2)]
+        codes[code] = []
+        for _ in range(2):
+            process = ours.Process(target=sys.exit, args=(code,))
+            processes.append(process)
+            process.start()
+            process.join()
+            codes[code].append(process.exitcode)
 
     threads = [threading.Thread(target=start_and_join, args=(code,)) for code in range(4)]
     for thread in threads:
@@ -323,6 +331,9 @@ def test_threads_that_start_processes(ours: Any, mechanism: str) -> None:
         thread.join(SECONDS)
 
     assert codes == {code: [code] * 2 for code in range(4)}
+    # Not before: the start of a process, in multiprocessing, fails where another thread closes one.
+    for process in processes:
+        process.close()
 
 
 @pytest.mark.parametrize("whom", ["it", "anybody"])
