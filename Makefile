@@ -182,7 +182,7 @@ test-cibuildwheel: $(WHEELS)/built ## run cibuildwheel for manylinux x86_64, in 
 	@PYTHON=$(CURDIR)/$(WHEELS)/bin/python wheelhouse-ci/test-cibuildwheel
 
 .PHONY: test-aarch64
-test-aarch64: $(WHEELS)/built ## run the C tests, and a job with the wheel, on aarch64 under qemu
+test-aarch64: $(WHEELS)/built ## run the C tests, a job and Python tests with the wheel, on aarch64 under qemu
 	@PYTHON=$(CURDIR)/$(WHEELS)/bin/python wheelhouse-ci/test-aarch64
 
 .PHONY: clean
