@@ -37,14 +37,7 @@ if ON_WINDOWS:
         session,
     )
 else:
-    from system_posix import (
-        alarm,
-        children,
-        descriptors,
-        end_session,
-        os_threads,
-        session,
-    )
+    from system_posix import alarm, children, descriptors, end_session, os_threads, session
 
 # The watchdog's, and under qemu one of its own.
 FOREIGN_THREADS = os_threads() - threading.active_count() + 1
