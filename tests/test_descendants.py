@@ -16,9 +16,9 @@ import descendants
 import flamespawn
 import jobs
 from flamespawn._job import Job
+from probes import SECONDS
 
 START_METHODS = ["spawn", "fork", "forkserver"]
-SECONDS = 60
 # Those that can still be known when their rank is gone.
 MARKED = [
     descendants.start_program,

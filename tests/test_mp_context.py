@@ -26,10 +26,10 @@ import flamespawn
 import jobs
 import mp_jobs
 from flamespawn import _launch, _multiprocessing
+from probes import SECONDS
 
 RunLauncher = Callable[..., "subprocess.Popen[str]"]
 
-SECONDS = 60
 # Under Wine the thread that reads them may wait for ever, also with the standard library alone.
 EMPTY_MESSAGES = "empty messages, which executors wake their threads with"
 

@@ -26,13 +26,13 @@ import conftest
 import flamespawn
 import jobs
 from flamespawn import _native
+from probes import SECONDS
 
 if not conftest.ON_WINDOWS:
     pytest.skip("Windows only", allow_module_level=True)
 
 import msvcrt
 
-SECONDS = 60
 RunLauncher = Callable[..., "subprocess.Popen[str]"]
 
 
