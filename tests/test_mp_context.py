@@ -312,7 +312,6 @@ def test_threads_that_ask_about_the_same_process(ours: Any, mechanism: str) -> N
 def test_threads_that_start_processes(ours: Any, mechanism: str) -> None:
     """Of processes that are started at the same time, each has its own arguments and exit code."""
     codes: dict[int, list[int]] = {}
-
     processes = []
 
     def start_and_join(code: int) -> None:
@@ -321,7 +320,7 @@ def test_threads_that_start_processes(ours: Any, mechanism: str) -> None:
             process = ours.Process(target=sys.exit, args=(code,))
             processes.append(process)
             process.start()
-            process.join()
+            process.join(SECONDS)
             codes[code].append(process.exitcode)
 
     threads = [threading.Thread(target=start_and_join, args=(code,)) for code in range(4)]

@@ -1,8 +1,4 @@
-"""
-However a launcher dies, its ranks, and what these have started, are gone within a second.
-
-The tests give a busy machine more.
-"""
+"""However a launcher dies, its ranks, and what these have started, are gone within a second."""
 
 from __future__ import annotations
 
@@ -16,9 +12,11 @@ import pytest
 
 import conftest
 import descendants
-from probes import SECONDS
+import probes
 
 START_METHODS = ["spawn", "fork", "forkserver"]
+# What is promised is one second; a busy machine may need more.
+SECONDS = probes.SECONDS // 2
 RunLauncher = Callable[..., "subprocess.Popen[str]"]
 
 LAUNCHER = """
